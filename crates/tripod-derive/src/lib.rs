@@ -1,0 +1,1 @@
+//! `#[derive(Row)]`: a table's spec, checks and encoding from one struct.

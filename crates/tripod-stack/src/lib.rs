@@ -1,0 +1,1 @@
+//! Starts real QuestDB, PostgreSQL and Redis as local processes, for the operator and for tests.

@@ -1,0 +1,4 @@
+//! The tape: time-series tables in QuestDB.
+
+pub mod row;
+pub mod spec;

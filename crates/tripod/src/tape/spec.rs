@@ -1,0 +1,100 @@
+//! What a table is: its name, columns, keys, importance, retention. One value of [`TableSpec`] is the source of the
+//! journal encoding, the line-protocol encoding, the DDL and the docs.
+//!
+//! Constraints: a spec travels as JSON (in each journal segment's header and beside the journal), so that `migrate`,
+//! `deliver`, `restore` handle a bot's own table without the bot's code. Fields may be added, never renamed.
+
+use serde::{Deserialize, Serialize};
+
+/// How much a lost row would matter; decides the journal it goes to and what a full journal does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Importance {
+    /// `record()` refuses when it cannot keep the row: stop trading.
+    Critical,
+    /// The new row is dropped and counted when the journal is full.
+    Standard,
+    /// As standard, with the smallest budget.
+    Debug,
+}
+
+impl Importance {
+    /// All three, in the order of their journals.
+    pub const ALL: [Self; 3] = [Self::Critical, Self::Standard, Self::Debug];
+
+    /// The journal directory's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::Standard => "standard",
+            Self::Debug => "debug",
+        }
+    }
+}
+
+/// A column's type, as the journal and QuestDB keep it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "type")]
+pub enum Kind {
+    /// `bool`, BOOLEAN. QuestDB has no NULL boolean, so it is never optional.
+    Boolean,
+    /// `i64`, LONG. `i64::MIN` is refused (QuestDB reads it as NULL).
+    Long,
+    /// `f64`, DOUBLE. NaN and infinities are refused (QuestDB reads them as NULL). Never money.
+    Double,
+    /// [`crate::Decimal`], DECIMAL(precision, scale). A value that does not fit exactly is refused, never rounded.
+    Decimal {
+        /// Digits in all, 1 to 38.
+        precision: u8,
+        /// Digits after the point, at most 28.
+        scale: u8,
+    },
+    /// `u64` (slots, lamports, raw amounts), DECIMAL(20,0): never through i64.
+    Unsigned,
+    /// [`crate::Timestamp`], TIMESTAMP_NS.
+    Timestamp,
+    /// [`crate::Uuid`], UUID.
+    Uuid,
+    /// Text of a bounded set, SYMBOL: 1 to 64 bytes; empty refused.
+    Symbol,
+    /// Text with a maximum, VARCHAR. NUL refused (it makes QuestDB's JSON unreadable).
+    Text {
+        /// Bytes at most, up to 65535.
+        max_bytes: u16,
+    },
+}
+
+/// One column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnSpec {
+    /// Its name: lower-case letters, digits, `_`.
+    pub name: String,
+    /// Its type.
+    pub kind: Kind,
+    /// Part of DEDUP UPSERT KEYS.
+    #[serde(default)]
+    pub key: bool,
+    /// May be absent (NULL). Keys and the designated timestamp never are.
+    #[serde(default)]
+    pub optional: bool,
+    /// What it means, with its unit.
+    #[serde(default)]
+    pub doc: String,
+}
+
+/// One table. The first column is the designated timestamp and is always a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableSpec {
+    /// Its name on the server, before `table_prefix`.
+    pub name: String,
+    /// How much a lost row would matter.
+    pub importance: Importance,
+    /// TTL in whole days; partitions are days.
+    pub retain_days: u16,
+    /// The columns; the first is the designated timestamp.
+    pub columns: Vec<ColumnSpec>,
+    /// What a row is.
+    #[serde(default)]
+    pub doc: String,
+}
