@@ -7,12 +7,13 @@
 //! Picture: `JOURNALS/<bot>/quarantine/<sink>-<class>.jsonl`
 //! ```text
 //! {"quarantined_at":"2026-…Z","table":"executions","reason":"refused","words":"…",
-//!  "position":"…","row":{"price":"1.5","route":null,…},"payload":"base64"}
+//!  "segment":7,"offset":4096,"row":{"price":"1.5","route":null,…},"payload":"base64"}
 //! ```
 //! `row` is for people; `payload` is the row's own bytes, with which it can be sent again exactly.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -57,8 +58,10 @@ pub struct Quarantined {
     pub reason: Reason,
     /// The server's words, or Tripod's.
     pub words: String,
-    /// Where the journal has it.
-    pub position: String,
+    /// Where the journal has it: the segment,
+    pub segment: u64,
+    /// and the byte in its file.
+    pub offset: u64,
     /// Its columns as text; `null` is NULL. Empty where the bytes cannot be read.
     pub row: Map<String, Json>,
     /// Its bytes, base64.
@@ -72,8 +75,9 @@ pub(super) struct Quarantine {
     file: File,
     bytes: u64,
     budget_bytes: u64,
-    /// The positions in the file: bounded by the budget.
-    held: HashSet<String>,
+    /// The rows in the file, by place and content (a journal that was made anew uses the same places again). Bounded by
+    /// the budget.
+    held: HashSet<(Position, u64)>,
 }
 
 /// The file of one sink and class.
@@ -127,7 +131,8 @@ impl Quarantine {
             let row: Quarantined = serde_json::from_str(line).map_err(|e| {
                 Error::invalid(format!("{} line {number}", path.display()), format!("is not a quarantined row: {e}"))
             })?;
-            held.insert(row.position);
+            let position = Position { segment: row.segment, offset: row.offset };
+            held.insert((position, fingerprint(&row.payload)));
             Ok(())
         })?;
         file.set_len(whole).and_then(|()| file.seek(SeekFrom::Start(whole))).map_err(|e| failed("cut", &path, e))?;
@@ -143,16 +148,16 @@ impl Quarantine {
         rows: impl Iterator<Item = (Position, Option<&'a TableSpec>, &'a [u8], &'a Unfit)>,
     ) -> Result<()> {
         let mut text = Vec::new();
-        let mut positions = Vec::new();
+        let mut added_rows = Vec::new();
         for (position, spec, payload, why) in rows {
-            let position = format!("{position:?}");
-            if self.held.contains(&position) {
+            let line = describe(position, spec, payload, why);
+            let row = (position, fingerprint(&line.payload));
+            if self.held.contains(&row) {
                 continue;
             }
-            let line = describe(position.clone(), spec, payload, why);
             serde_json::to_writer(&mut text, &line).map_err(|e| Error::invalid("quarantined row", e.to_string()))?;
             text.push(b'\n');
-            positions.push(position);
+            added_rows.push(row);
         }
         if text.is_empty() {
             return Ok(());
@@ -177,12 +182,12 @@ impl Quarantine {
             return Err(failed("write", &self.path, e));
         }
         self.bytes += added;
-        self.held.extend(positions);
+        self.held.extend(added_rows);
         Ok(())
     }
 }
 
-fn describe(position: String, spec: Option<&TableSpec>, payload: &[u8], why: &Unfit) -> Quarantined {
+fn describe(position: Position, spec: Option<&TableSpec>, payload: &[u8], why: &Unfit) -> Quarantined {
     let (reason, words) = match why {
         Unfit::Expired(words) => (Reason::Expired, words),
         Unfit::Unreadable(words) => (Reason::Unreadable, words),
@@ -197,10 +202,17 @@ fn describe(position: String, spec: Option<&TableSpec>, payload: &[u8], why: &Un
         table: spec.map(|spec| spec.name.clone()).unwrap_or_default(),
         reason,
         words: words.clone(),
-        position,
+        segment: position.segment,
+        offset: position.offset,
         row: row.collect(),
         payload: BASE64.encode(payload),
     }
+}
+
+fn fingerprint(payload: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    payload.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn as_text(value: &Value<'_>) -> Json {
@@ -234,4 +246,67 @@ fn whole_lines(mut reader: impl BufRead, path: &Path, mut each: impl FnMut(u64, 
 
 fn failed(what: &'static str, path: &Path, source: std::io::Error) -> Error {
     Error::File { what, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(offset: u64) -> Position {
+        Position { segment: 1, offset }
+    }
+
+    fn put(quarantine: &mut Quarantine, rows: &[(u64, &[u8])]) -> Result<()> {
+        let why = Unfit::Refused("cast error".into());
+        quarantine.put(rows.iter().map(|(offset, payload)| (at(*offset), None, *payload, &why)))
+    }
+
+    #[test]
+    fn a_row_is_in_it_once_over_a_crash_between_quarantine_and_cursor() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = path(dir.path(), "main", Importance::Critical);
+        let mut first = Quarantine::open(dir.path(), "main", Importance::Critical).unwrap();
+        put(&mut first, &[(8, b"one"), (16, b"two")]).unwrap();
+        drop(first);
+        let mut again = Quarantine::open(dir.path(), "main", Importance::Critical).unwrap();
+        put(&mut again, &[(8, b"one"), (16, b"two"), (24, b"three"), (8, b"of a journal made anew")]).unwrap();
+        let rows = read(&path).unwrap();
+        let payloads: Vec<_> = rows.iter().map(|row| BASE64.decode(&row.payload).unwrap()).collect();
+        assert_eq!(payloads, [&b"one"[..], b"two", b"three", b"of a journal made anew"]);
+        assert_eq!((rows[0].reason, rows[0].words.as_str()), (Reason::Refused, "cast error"));
+    }
+
+    #[test]
+    fn a_half_written_line_is_cut_off_and_its_row_comes_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = path(dir.path(), "main", Importance::Debug);
+        let mut first = Quarantine::open(dir.path(), "main", Importance::Debug).unwrap();
+        put(&mut first, &[(8, b"one")]).unwrap();
+        let mut torn = OpenOptions::new().append(true).open(&path).unwrap();
+        torn.write_all(b"{\"quarantined_at\":\"2026").unwrap();
+        assert_eq!(read(&path).unwrap().len(), 1);
+        let mut again = Quarantine::open(dir.path(), "main", Importance::Debug).unwrap();
+        put(&mut again, &[(16, b"two")]).unwrap();
+        assert_eq!(read(&path).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn at_the_budget_nothing_of_the_call_is_taken_and_the_error_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("q.jsonl");
+        let mut small = Quarantine::open_at(path.clone(), 400).unwrap();
+        put(&mut small, &[(8, b"one")]).unwrap();
+        let refused = put(&mut small, &[(16, b"two"), (24, b"three")]).unwrap_err();
+        assert!(refused.to_string().contains("retry or drop"), "{refused}");
+        assert_eq!(read(&path).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_line_that_is_no_row_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("q.jsonl");
+        std::fs::write(&path, "{}\n").unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("line 1"));
+        assert!(Quarantine::open_at(path, BUDGET_BYTES).is_err());
+    }
 }

@@ -21,7 +21,8 @@ use tripod_journal::SchemaId;
 use crate::error::{Error, Result};
 
 /// Entries of rows that wait to become visible, per table; beyond it the newest are merged (and seen a little later).
-const WAITING_MAX: usize = 64;
+/// With it, the counts of 64 tables that are all suspended still fit into the journal's 96 KiB of state.
+const WAITING_MAX: usize = 16;
 
 /// The counts of all tables of one sink and class.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
