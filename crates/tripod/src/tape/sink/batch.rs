@@ -140,7 +140,8 @@ impl Batch {
         let judged = match table {
             None => Err(Unfit::Unreadable(format!("the journal has no spec of schema {}", record.schema.0))),
             Some(table) => judge(table, record.payload, now).and_then(|()| {
-                append(&mut self.buffer, table, record.payload).map_err(|e| Unfit::Unreadable(e.to_string()))
+                encode::append_line(&table.spec, &table.name, record.payload, &mut self.buffer)
+                    .map_err(|e| Unfit::Unreadable(e.to_string()))
             }),
         };
         if let Err(why) = judged {
@@ -153,22 +154,11 @@ impl Batch {
         into.clear();
         for entry in rows.iter().filter_map(|row| self.entries.get(*row)) {
             if let Some(table) = catalog.table(entry.schema) {
-                append(into, table, self.payload(entry))?;
+                encode::append_line(&table.spec, &table.name, self.payload(entry), into)?;
             }
         }
         Ok(())
     }
-}
-
-/// Appends one line, or leaves the buffer as it was.
-fn append(buffer: &mut Buffer, table: &Table, payload: &[u8]) -> Result<()> {
-    let whole = buffer.set_marker().is_ok();
-    let appended = encode::append_line(&table.spec, &table.name, payload, buffer);
-    if appended.is_err() && whole && buffer.rewind_to_marker().is_err() {
-        tracing::error!(table = table.name, "a line that could not be encoded could not be taken back either");
-    }
-    buffer.clear_marker();
-    appended
 }
 
 /// The time window, checked when the row is sent and not only when it was recorded: it may have waited for days.

@@ -21,6 +21,7 @@ use super::feed::Event;
 use super::split::Split;
 use super::status::{Board, SinkState};
 use super::stop::Stop;
+use crate::config;
 use crate::error::Result;
 
 /// Between probes of a server whose disk is full: it dies at the third or fourth write after the first refusal.
@@ -143,4 +144,9 @@ struct Line {
     sender: Option<Sender>,
     backoff: Backoff,
     scratch: Buffer,
+}
+
+/// A sender to `server`: one request per flush, no retries of its own (the courier's back-off knows more).
+pub(super) fn connect(server: &config::QuestDb, timeout: Duration) -> Result<Sender> {
+    todo!()
 }

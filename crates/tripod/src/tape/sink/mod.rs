@@ -34,7 +34,7 @@ pub use status::{SinkState, SinkStatus};
 
 use barrier::Barrier;
 use batch::Limits;
-use courier::Courier;
+use courier::{Courier, connect};
 use feed::{Feed, Parts};
 use status::Board;
 use stop::Stop;
