@@ -81,7 +81,7 @@ pub(super) struct Quarantine {
 }
 
 /// The file of one sink and class.
-pub(crate) fn path(journal_dir: &Path, sink: &str, class: Importance) -> PathBuf {
+pub fn path(journal_dir: &Path, sink: &str, class: Importance) -> PathBuf {
     journal_dir.join("quarantine").join(format!("{sink}-{}.jsonl", class.as_str()))
 }
 
