@@ -21,6 +21,7 @@ pub mod quarantine;
 pub mod questdb;
 mod recorder;
 pub mod row;
+pub mod schema;
 pub(crate) mod sink;
 pub mod spec;
 pub mod tables;
