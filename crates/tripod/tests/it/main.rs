@@ -1,6 +1,9 @@
-//! Tests against real servers; one module per topic.
+//! Tests on real servers: one binary, a module per topic. Each test has servers, journals and names of its own.
 
+mod delivery;
 mod events;
 mod prices;
 mod redis_link;
+mod rows;
+mod schema;
 mod signals;
