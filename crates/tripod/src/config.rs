@@ -408,7 +408,9 @@ impl Config {
         let wrong = |what: String| Error::Config { path: path.to_owned(), what };
         let mut document: toml::Table = toml::from_str(text).map_err(|e| wrong(format!("is not TOML: {e}")))?;
         environment::apply(&mut document, variables)?;
-        let mut config: Self = document.try_into().map_err(|e: toml::de::Error| wrong(e.to_string()))?;
+        let mut complete = reference::defaults();
+        lay_over(&mut complete, document);
+        let mut config: Self = complete.try_into().map_err(|e: toml::de::Error| wrong(e.to_string()))?;
         config.resolve(base).map_err(|e| wrong(e.to_string()))?;
         validate::check(&config).map_err(wrong)?;
         Ok(config)
@@ -445,6 +447,17 @@ impl Config {
     #[must_use]
     pub fn journal_dir(&self) -> PathBuf {
         self.journal.dir.join(&self.bot)
+    }
+}
+
+/// Puts `document` over the defaults, section by section, so that a section that is there in part keeps the defaults of
+/// that section (both Redis sections have one type and different addresses). Lists are replaced as a whole.
+fn lay_over(defaults: &mut toml::Table, document: toml::Table) {
+    for (key, value) in document {
+        match (defaults.get_mut(&key), value) {
+            (Some(toml::Value::Table(section)), toml::Value::Table(value)) => lay_over(section, value),
+            (_, value) => drop(defaults.insert(key, value)),
+        }
     }
 }
 

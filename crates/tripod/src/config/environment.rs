@@ -5,8 +5,6 @@
 
 use crate::error::{Error, Result};
 
-use super::Config;
-
 const PREFIX: &str = "TRIPOD__";
 
 pub(super) fn apply(document: &mut toml::Table, variables: impl IntoIterator<Item = (String, String)>) -> Result<()> {
@@ -83,5 +81,3 @@ fn put(table: &mut toml::Table, keys: &[String], value: toml::Value) -> Result<(
 pub(super) fn variable(keys: &[&str]) -> String {
     format!("{PREFIX}{}", keys.join("__").to_uppercase())
 }
-
-const _: fn() -> Config = Config::default;

@@ -1,0 +1,36 @@
+# The words that a user, a developer and CI share. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+DATA ?= .tripod
+TRIPOD := target/release/tripod
+SAMPLES := samples/trades/*.gz samples/quotes/*.gz
+
+.PHONY: help run test check stop servers build
+
+help: ## list these words
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+servers: ## install QuestDB, PostgreSQL and Redis where they are missing
+	@scripts/install-servers
+
+build: ## build the operator's binary
+	@cargo build --release --locked -p tripod-cli
+
+run: servers build ## from a clean machine to a proven replay of real trades
+	@$(TRIPOD) --data $(DATA) up
+	@$(TRIPOD) --data $(DATA) migrate
+	@$(TRIPOD) --data $(DATA) replay $(SAMPLES)
+	@printf '\nGo on with:\n  %s status\n  make stop\n' "$(TRIPOD)"
+
+stop: ## end the local stack; the data stay
+	@if [ -x $(TRIPOD) ]; then $(TRIPOD) --data $(DATA) down; else echo "nothing was built here, so nothing runs"; fi
+
+check: ## format, lints, unit tests, docs: no server needed
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo test --workspace --lib --bins --locked
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+
+test: servers ## the whole test suite, on real servers that it starts itself
+	cargo test --workspace --locked
