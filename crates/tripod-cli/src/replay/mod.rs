@@ -2,5 +2,8 @@
 
 pub(crate) mod merge;
 pub(crate) mod pace;
+pub(crate) mod rows;
+pub(crate) mod script;
 pub(crate) mod source;
+pub(crate) mod survey;
 pub(crate) mod timeline;
