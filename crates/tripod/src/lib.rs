@@ -1,5 +1,8 @@
 //! The data layer a Solana trading system stands on.
 
+// `#[derive(Row)]` writes `::tripod::…`, in this crate's own tables too.
+extern crate self as tripod;
+
 pub mod config;
 pub mod error;
 pub mod events;

@@ -80,6 +80,9 @@ impl FromStr for Token {
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// 1970-01-01, the first instant.
+    pub const EPOCH: Self = Self(0);
+
     /// The last instant QuestDB takes as a designated timestamp, nanoseconds.
     pub const MAX: Self = Self(9_214_646_399_999_999_999);
 

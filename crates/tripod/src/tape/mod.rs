@@ -1,4 +1,9 @@
 //! The tape: time-series tables in QuestDB.
 
+pub mod encode;
 pub mod row;
 pub mod spec;
+pub mod tables;
+
+pub use row::Row;
+pub use tripod_derive::Row;

@@ -1,10 +1,17 @@
 //! What a row is to the recorder: something that hands its columns over in order, without allocating.
+//!
+//! Constraints: a row is recorded on a hot path, so nothing here owns, boxes or formats. The derive writes both methods
+//! of [`Row`]; a hand-written one that disagrees with its own spec is refused when it is recorded.
+
+mod field;
 
 use crate::error::Result;
 use crate::tape::spec::TableSpec;
 use crate::value::{Decimal, Timestamp, Uuid};
 
-/// A struct that is one row of a table. Usually derived: `#[derive(tripod::tape::Row)]`.
+pub use field::{AsText, ColumnValue, DecimalField, Field, TextField};
+
+/// A struct that is one row of a table. Usually derived: see [the derive](derive@crate::tape::Row).
 pub trait Row {
     /// The table.
     fn spec() -> &'static TableSpec;

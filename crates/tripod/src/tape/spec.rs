@@ -2,9 +2,22 @@
 //! journal encoding, the line-protocol encoding, the DDL and the docs.
 //!
 //! Constraints: a spec travels as JSON (in each journal segment's header and beside the journal), so that `migrate`,
-//! `deliver`, `restore` handle a bot's own table without the bot's code. Fields may be added, never renamed.
+//! `deliver`, `restore` handle a bot's own table without the bot's code. Fields may be added, never renamed. Whatever
+//! comes out of [`TableSpec::from_json`] has passed [`TableSpec::check`]; the encodings rely on it.
+//!
+//! Picture:
+//! ```text
+//! #[derive(Row)] ──▶ TableSpec ──check──▶ journal (JSON) ──▶ DDL, journal bytes ⇄ values, line protocol
+//! ```
+
+mod check;
+mod ddl;
 
 use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+pub use check::{COLUMNS_MAX, NAME_BYTES_MAX, PREFIX_BYTES_MAX, SCALE_MAX, SYMBOL_BYTES_MAX, check_prefix};
 
 /// How much a lost row would matter; decides the journal it goes to and what a full journal does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -98,3 +111,33 @@ pub struct TableSpec {
     #[serde(default)]
     pub doc: String,
 }
+
+impl TableSpec {
+    /// The spec as JSON, the form in which it travels.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where the spec fails [`TableSpec::check`]: a wrong spec must not outlive its program.
+    pub fn to_json(&self) -> Result<String> {
+        self.check()?;
+        serde_json::to_string(self).map_err(|e| Error::invalid(self.name.as_str(), format!("has no JSON form: {e}")))
+    }
+
+    /// Reads and checks what [`TableSpec::to_json`] wrote. Unknown fields are ignored: a newer version may have them.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where the text is not a spec or the spec fails [`TableSpec::check`].
+    pub fn from_json(text: &str) -> Result<Self> {
+        let spec: Self =
+            serde_json::from_str(text).map_err(|e| Error::invalid("table spec", format!("cannot be read: {e}")))?;
+        spec.check()?;
+        Ok(spec)
+    }
+
+    /// The columns of DEDUP UPSERT KEYS, in order; the designated timestamp first.
+    pub fn keys(&self) -> impl Iterator<Item = &ColumnSpec> {
+        self.columns.iter().enumerate().filter(|(index, column)| *index == 0 || column.key).map(|(_, column)| column)
+    }
+}
+
+#[cfg(test)]
+mod tests;
