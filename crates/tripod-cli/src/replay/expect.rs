@@ -166,31 +166,42 @@ pub(crate) fn normal_number(text: &str) -> String {
     }
 }
 
-/// An exact sum of decimals with at most 18 digits behind the point.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Sum(Option<i128>, bool);
-
 /// Digits behind the point of the tape's prices and sizes.
 const SCALE: usize = 18;
 
+/// An exact sum of decimals with at most 18 digits behind the point.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Sum {
+    /// The sum of nothing is NULL, as in SQL.
+    #[default]
+    Null,
+    /// In units of the 18th digit behind the point.
+    Units(i128),
+    /// Past 20 digits before the point: given up for good rather than wrong.
+    GivenUp,
+}
+
 impl Sum {
-    /// Adds a cell in normal form; an empty one is NULL and adds nothing. A sum past 20 digits before the point is
-    /// given up for good rather than wrong.
+    /// Adds a cell in normal form; an empty one is NULL and adds nothing.
     pub(crate) fn add(&mut self, cell: &str) {
-        if cell.is_empty() || self.1 {
+        if cell.is_empty() {
             return;
         }
-        let sum = scaled(cell).and_then(|units| self.0.unwrap_or(0).checked_add(units));
-        self.1 = sum.is_none();
-        self.0 = sum;
+        let so_far = match *self {
+            Self::Null => 0,
+            Self::Units(units) => units,
+            Self::GivenUp => return,
+        };
+        *self = scaled(cell).and_then(|units| so_far.checked_add(units)).map_or(Self::GivenUp, Self::Units);
     }
 
-    /// In normal form; `None` where it was given up. The sum of nothing is NULL, as in SQL.
+    /// In normal form; `None` where it was given up.
     pub(crate) fn text(self) -> Option<String> {
-        if self.1 {
-            return None;
-        }
-        let Some(units) = self.0 else { return Some(String::new()) };
+        let units = match self {
+            Self::Null => return Some(String::new()),
+            Self::Units(units) => units,
+            Self::GivenUp => return None,
+        };
         let digits = format!("{:0width$}", units.unsigned_abs(), width = SCALE + 1);
         let (whole, fraction) = digits.split_at(digits.len() - SCALE);
         let sign = if units < 0 { "-" } else { "" };

@@ -1,7 +1,9 @@
 //! `tripod replay`: a whole bot's work from recorded market data, and the proof that nothing was lost or doubled.
 
+pub(crate) mod expect;
 pub(crate) mod merge;
 pub(crate) mod pace;
+pub(crate) mod proof;
 pub(crate) mod rows;
 pub(crate) mod script;
 pub(crate) mod source;

@@ -51,7 +51,11 @@ impl Script {
             })?;
             if let Some(other) = seen.insert(name, file) {
                 return Err(Stop::usage(
-                    format!("{} and {} have the same name, which is the key of their rows", other.display(), file.display()),
+                    format!(
+                        "{} and {} have the same name, which is the key of their rows",
+                        other.display(),
+                        file.display()
+                    ),
                     "name each file once, or rename one of them",
                 ));
             }
@@ -176,7 +180,8 @@ mod tests {
     #[test]
     fn the_number_of_rows_counts_rows_and_not_broken_lines() {
         let folder = tempfile::tempdir().unwrap();
-        let rows = "broken\n2026-01-01T00:00:05Z,ts1,1\nbroken\n2026-01-01T00:00:05Z,ts1,2\n2026-01-01T00:00:05Z,ts1,3\n";
+        let rows =
+            "broken\n2026-01-01T00:00:05Z,ts1,1\nbroken\n2026-01-01T00:00:05Z,ts1,2\n2026-01-01T00:00:05Z,ts1,3\n";
         let script = Script::new(vec![file(&folder, "a.csv", rows)], start(), Some(2)).unwrap();
         let lines: Vec<_> = script.steps().unwrap().map(|s| s.map(|s| s.line).map_err(|b| b.line)).collect();
         assert_eq!(lines, [Err(Some(2)), Ok(3), Err(Some(4)), Ok(5)]);

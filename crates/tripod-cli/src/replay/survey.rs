@@ -123,7 +123,10 @@ impl Survey {
             ));
         }
         if self.rows == 0 {
-            return Err(Stop::usage("the input has no row that can be read", "give recorded trades or quotes as in samples/"));
+            return Err(Stop::usage(
+                "the input has no row that can be read",
+                "give recorded trades or quotes as in samples/",
+            ));
         }
         Ok(())
     }
@@ -162,8 +165,11 @@ mod tests {
     fn survey_of(rows: &str, skip_broken: bool) -> Result<Survey, Stop> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.csv");
-        std::fs::write(&path, format!("time_exchange,time_received,exchange,symbol,trade_id,price,amount,side\n{rows}"))
-            .unwrap();
+        std::fs::write(
+            &path,
+            format!("time_exchange,time_received,exchange,symbol,trade_id,price,amount,side\n{rows}"),
+        )
+        .unwrap();
         let script = Script::new(vec![path], "2026-11-23T10:00:00Z".parse().unwrap(), None).unwrap();
         survey(&script, skip_broken)
     }
@@ -209,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_span_outside_of_what_the_tape_takes_is_refused_on_either_side() {
-        let at = |second| Timestamp::from_nanos(second * 1_000_000_000).unwrap();
+        let at = |second: i64| Timestamp::from_nanos(second * 1_000_000_000).unwrap();
         assert!(check_span((at(5), at(9)), at(5), at(9)).is_ok());
         assert!(check_span((at(4), at(9)), at(5), at(9)).unwrap_err().to_string().contains("past the retention"));
         assert!(check_span((at(5), at(10)), at(5), at(9)).unwrap_err().to_string().contains("takes none after"));
