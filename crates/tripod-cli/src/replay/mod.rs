@@ -1,5 +1,6 @@
 //! `tripod replay`: a whole bot's work from recorded market data, and the proof that nothing was lost or doubled.
 
+pub(crate) mod drive;
 pub(crate) mod expect;
 pub(crate) mod merge;
 pub(crate) mod pace;
