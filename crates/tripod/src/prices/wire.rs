@@ -1,0 +1,218 @@
+//! The texts in Redis: keys, guards, lines of the feed. Pure; everything that parses here is fed with garbage in tests.
+
+use std::time::Duration;
+
+use ::redis::Cmd;
+
+use super::Price;
+use crate::error::{Error, Result};
+use crate::redis::Label;
+use crate::value::{Decimal, Timestamp, Token};
+
+/// The source of a price that was written without one.
+const NO_SOURCE: &str = "-";
+
+/// Longest texts that are looked at; a guard is at most a decimal, two numbers and a label.
+const TEXT_BYTES_MAX: usize = 160;
+
+/// How the keys of one deployment are built.
+#[derive(Debug)]
+pub(super) struct Keys {
+    prefix: String,
+    pub(super) channel: String,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned(), channel: format!("{prefix}prices") }
+    }
+
+    pub(super) fn price(&self, token: &Token, venue: Option<Label>) -> String {
+        match venue {
+            Some(venue) => format!("{}price:{token}:{venue}", self.prefix),
+            None => format!("{}price:{token}", self.prefix),
+        }
+    }
+
+    /// Adds a price's key and its guard's. The braces put both into the same Cluster slot.
+    pub(super) fn add_pair(&self, command: &mut Cmd, token: &Token, venue: Option<Label>) {
+        let price = self.price(token, venue);
+        let guard = format!("{}guard:{{{price}}}", self.prefix);
+        command.arg(price).arg(guard);
+    }
+
+    fn parse_price<'a>(&self, key: &'a str) -> Option<(&'a str, Option<&'a str>)> {
+        let name = key.strip_prefix(&self.prefix)?.strip_prefix("price:")?;
+        Some(match name.split_once(':') {
+            Some((token, venue)) => (token, Some(venue)),
+            None => (name, None),
+        })
+    }
+}
+
+/// `<decimal> <slot> <unix_ms> <source>`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Guard<'a> {
+    pub(super) decimal: &'a str,
+    pub(super) slot: u64,
+    pub(super) written_at: Timestamp,
+    pub(super) source: Option<Label>,
+}
+
+pub(super) fn parse_guard(text: &str) -> Option<Guard<'_>> {
+    if text.len() > TEXT_BYTES_MAX {
+        return None;
+    }
+    let mut words = text.split(' ');
+    let (decimal, slot, millis, source) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    if words.next().is_some() {
+        return None;
+    }
+    let nanos = millis.parse::<i64>().ok()?.checked_mul(1_000_000)?;
+    let source = if source == NO_SOURCE { None } else { Some(Label::new("source", source).ok()?) };
+    Some(Guard {
+        decimal,
+        slot: slot.parse().ok().filter(|slot| *slot <= super::SLOT_MAX)?,
+        written_at: Timestamp::from_nanos(nanos).ok()?,
+        source,
+    })
+}
+
+/// A decimal as this library writes it, or as a foreign writer may; above zero.
+fn parse_value(text: &str) -> Option<Decimal> {
+    if text.len() > TEXT_BYTES_MAX {
+        return None;
+    }
+    let value = Decimal::from_str_exact(text).or_else(|_| Decimal::from_scientific(text)).ok()?;
+    (value > Decimal::ZERO).then_some(value)
+}
+
+/// Puts a price and its guard together.
+pub(super) fn price_of(
+    token: &Token,
+    price: Option<&str>,
+    guard: Option<&str>,
+    now: Timestamp,
+) -> Result<Option<Price>> {
+    let Some(text) = price else {
+        return Ok(None);
+    };
+    let Some(value) = parse_value(text) else {
+        let shown: String = text.chars().take(40).filter(|c| !c.is_control()).collect();
+        return Err(Error::invalid(
+            format!("price of {token}"),
+            format!("holds `{shown}`, which is no price; find out who writes it"),
+        ));
+    };
+    // Another decimal means that somebody else wrote the price since: what the guard says is about a value that is gone.
+    let guard = guard.and_then(parse_guard).filter(|guard| guard.decimal == text);
+    Ok(Some(Price {
+        value,
+        slot: guard.map(|guard| guard.slot).filter(|slot| *slot > 0),
+        age: guard.map(|guard| now.since(guard.written_at)),
+        source: guard.and_then(|guard| guard.source),
+    }))
+}
+
+/// One accepted price of the feed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) token: Token,
+    pub(super) venue: Option<Label>,
+    pub(super) value: Decimal,
+    pub(super) slot: u64,
+    pub(super) written_at: Timestamp,
+    pub(super) source: Option<Label>,
+}
+
+/// Reads a message of the feed: the life of its prices, and each line that makes sense.
+pub(super) fn parse_feed<'a>(keys: &'a Keys, message: &'a str) -> Option<(Duration, impl Iterator<Item = Line> + 'a)> {
+    let mut lines = message.lines();
+    let ttl = Duration::from_millis(lines.next()?.parse().ok()?);
+    Some((ttl.min(super::TTL_MAX), lines.filter_map(move |line| parse_line(keys, line))))
+}
+
+fn parse_line(keys: &Keys, line: &str) -> Option<Line> {
+    let (key, guard) = line.split_once(' ')?;
+    let (token, venue) = keys.parse_price(key)?;
+    let guard = parse_guard(guard)?;
+    Some(Line {
+        token: Token::new(token).ok()?,
+        venue: venue.map(|venue| Label::new("venue", venue)).transpose().ok()?,
+        value: parse_value(guard.decimal)?,
+        slot: guard.slot,
+        written_at: guard.written_at,
+        source: guard.source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_nanos(millis * 1_000_000).unwrap()
+    }
+
+    fn token() -> Token {
+        Token::new("SOL").unwrap()
+    }
+
+    #[test]
+    fn a_price_with_its_guard_has_slot_age_and_source() {
+        let price = price_of(&token(), Some("1.50"), Some("1.50 42 1000 jupiter"), at(1250)).unwrap().unwrap();
+        assert_eq!(price.value.to_string(), "1.50");
+        assert_eq!((price.slot, price.age), (Some(42), Some(Duration::from_millis(250))));
+        assert_eq!(price.source.map(|s| s.to_string()).as_deref(), Some("jupiter"));
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_has_a_value_and_nothing_else() {
+        for guard in [None, Some("1.51 42 1000 jupiter"), Some("garbage"), Some("1.50 -1 1000 x"), Some("1.50 1 1 a b")]
+        {
+            let price = price_of(&token(), Some("1.50"), guard, at(1250)).unwrap().unwrap();
+            assert_eq!((price.slot, price.age, price.source), (None, None, None), "{guard:?}");
+            assert_eq!(price.freshness(Duration::MAX), super::super::Freshness::Stale { age: None });
+        }
+        assert_eq!(price_of(&token(), None, Some("1.50 42 1000 x"), at(1250)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_price_that_is_none_is_an_error_that_names_the_token() {
+        for text in ["", "abc", "0", "-1", "NaN", "1,5", "1e999"] {
+            let error = price_of(&token(), Some(text), None, at(0)).unwrap_err().to_string();
+            assert!(error.contains("SOL"), "{text}: {error}");
+        }
+        assert_eq!(price_of(&token(), Some("1e-3"), None, at(0)).unwrap().unwrap().value, Decimal::new(1, 3));
+    }
+
+    #[test]
+    fn the_feed_skips_lines_that_make_no_sense_and_keeps_the_others() {
+        let keys = Keys::new("t:");
+        let message = "2000\nt:price:SOL 1.5 7 1000 jup\nnonsense\nt:price:SOL:orca 1.6 8 1001 -\nprice:SOL 1 1 1 x";
+        let (ttl, lines) = parse_feed(&keys, message).unwrap();
+        let lines: Vec<Line> = lines.collect();
+        assert_eq!(ttl, Duration::from_secs(2));
+        assert_eq!(lines.iter().map(|l| (l.slot, l.venue.is_some())).collect::<Vec<_>>(), [(7, false), (8, true)]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_breaks_the_parsers(text in ".*") {
+            let keys = Keys::new("");
+            let _ = parse_guard(&text);
+            let _ = parse_feed(&keys, &text).map(|(_, lines)| lines.count());
+            let _ = price_of(&token(), Some(&text), Some(&text), at(0));
+        }
+
+        #[test]
+        fn what_is_written_is_read(mantissa in 1_i64..i64::MAX, scale in 0_u32..18, slot in 1_u64..=super::super::SLOT_MAX) {
+            let value = Decimal::new(mantissa, scale);
+            let guard = format!("{value} {slot} 1000 jup");
+            let price = price_of(&token(), Some(&value.to_string()), Some(&guard), at(1000)).unwrap().unwrap();
+            prop_assert_eq!((price.value, price.slot), (value, Some(slot)));
+        }
+    }
+}

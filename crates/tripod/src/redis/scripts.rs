@@ -1,0 +1,48 @@
+//! The server-side scripts. Each file says what it promises. They are called by hash; where the server does not know one
+//! (again: a restart, a failover, `SCRIPT FLUSH`), it is loaded and called once more.
+
+use std::sync::LazyLock;
+
+use ::redis::{Cmd, Script, cmd};
+
+/// Writes a batch of prices under their guards and publishes the accepted ones.
+pub(crate) static PRICE_WRITE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("scripts/price_write.lua")));
+
+/// Adds one event under a key, or gives the id that the key got the first time.
+pub(crate) static PUBLISH_ONCE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("scripts/publish_once.lua")));
+
+/// Makes a consumer group whose read counter is right from the start.
+pub(crate) static GROUP_CREATE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("scripts/group_create.lua")));
+
+/// Claims what dead consumers left, and counts what the cap had trimmed before.
+pub(crate) static GROUP_CLAIM: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("scripts/group_claim.lua")));
+
+/// Removes a consumer that has nothing pending.
+pub(crate) static GROUP_LEAVE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("scripts/group_leave.lua")));
+
+/// A script and its hash.
+pub(crate) struct Lua {
+    text: &'static str,
+    script: Script,
+}
+
+impl Lua {
+    fn new(text: &'static str) -> Self {
+        Self { text, script: Script::new(text) }
+    }
+
+    /// Begins a call with this many keys. Keys and arguments then go straight into one buffer; the driver's own
+    /// invocation allocates each of them, which a batch of 100 prices feels.
+    pub(crate) fn call(&self, keys: usize) -> Cmd {
+        let mut command = cmd("EVALSHA");
+        command.arg(self.script.get_hash()).arg(keys);
+        command
+    }
+
+    /// The command that makes the server know it.
+    pub(crate) fn load(&self) -> Cmd {
+        let mut command = cmd("SCRIPT");
+        command.arg("LOAD").arg(self.text);
+        command
+    }
+}

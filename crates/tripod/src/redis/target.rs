@@ -1,0 +1,226 @@
+//! Where a connection goes: a fixed address, or wherever the sentinels say the primary is.
+//!
+//! Constraints: TCP_NODELAY is set by hand (off in redis-rs 1.x, which doubles the latency on a LAN); the library name is
+//! not sent (one round trip that Redis before 7.2 answers with an error); with sentinels, a server that does not call
+//! itself a master is not taken, whatever the sentinels said.
+
+use std::time::Duration;
+
+use ::redis::aio::{AsyncPushSender, MultiplexedConnection};
+use ::redis::io::tcp::TcpSettings;
+use ::redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
+    RedisError, RedisResult, cmd,
+};
+use secrecy::ExposeSecret;
+
+use super::Login;
+use crate::config::{Redis, RedisMode};
+use crate::error::{Error, Result, Server};
+
+/// The heartbeat and the first question on each connection: HELLO without arguments changes nothing, is allowed to every
+/// user, and tells the role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Primary,
+    Replica,
+}
+
+pub(super) struct Target {
+    mode: RedisMode,
+    addresses: Vec<ConnectionAddr>,
+    primary_name: String,
+    login: RedisConnectionInfo,
+    tls: bool,
+}
+
+/// A connection and where it leads.
+pub(super) struct Opened {
+    pub(super) connection: MultiplexedConnection,
+    pub(super) address: String,
+}
+
+impl Target {
+    pub(super) fn new(config: &Redis, server: Server, login: Login) -> Result<Self> {
+        let section = section_of(server);
+        let addresses = config
+            .addresses
+            .iter()
+            .map(|text| parse_address(text, config.tls).ok_or_else(|| wrong_address(section, text)))
+            .collect::<Result<Vec<_>>>()?;
+        match (config.mode, addresses.len()) {
+            (_, 0) => return Err(Error::invalid(format!("{section}.addresses"), "is empty")),
+            (RedisMode::Single, 2..) => {
+                let why = "has several addresses; mode = \"single\" takes one (for sentinels: mode = \"sentinel\")";
+                return Err(Error::invalid(format!("{section}.addresses"), why));
+            }
+            _ => {}
+        }
+        let (user, password) = match login {
+            Login::Bot => (&config.user, &config.password),
+            Login::Admin => (&config.admin_user, &config.admin_password),
+        };
+        // Without a password there is nothing to log in with: the server's default user answers or refuses.
+        let mut info = RedisConnectionInfo::default().set_skip_set_lib_name();
+        if !password.expose_secret().is_empty() {
+            info = info.set_username(user).set_password(password.expose_secret());
+        }
+        Ok(Self {
+            mode: config.mode,
+            addresses,
+            primary_name: config.primary_name.clone(),
+            login: info,
+            tls: config.tls,
+        })
+    }
+
+    /// For errors and logs, before and between connections.
+    pub(super) fn describe(&self) -> String {
+        let list: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        match self.mode {
+            RedisMode::Single => list.join(","),
+            RedisMode::Sentinel => format!("{} by the sentinels {}", self.primary_name, list.join(",")),
+        }
+    }
+
+    pub(super) fn follows_sentinels(&self) -> bool {
+        self.mode == RedisMode::Sentinel
+    }
+
+    /// Opens a connection to the primary. The caller puts its own deadline around it; `within` bounds the parts.
+    ///
+    /// Requests on it have no deadline of the driver's own, which would be one timer more for each call.
+    pub(super) async fn open(&self, within: Duration) -> RedisResult<Opened> {
+        self.open_with(ProtocolVersion::RESP2, AsyncConnectionConfig::new().set_connection_timeout(Some(within))).await
+    }
+
+    /// The same for pub/sub: what the server pushes goes to `sender`, which must not block.
+    pub(super) async fn open_for_pushes(&self, within: Duration, sender: impl AsyncPushSender) -> RedisResult<Opened> {
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(within)).set_push_sender(sender);
+        self.open_with(ProtocolVersion::RESP3, config).await
+    }
+
+    async fn open_with(&self, protocol: ProtocolVersion, config: AsyncConnectionConfig) -> RedisResult<Opened> {
+        let address = match self.mode {
+            RedisMode::Single => self.addresses.first().cloned().ok_or_else(nobody_knows)?,
+            RedisMode::Sentinel => self.ask_sentinels().await?,
+        };
+        let text = address.to_string();
+        let client = client(address, self.login.clone().set_protocol(protocol))?;
+        let config = config.set_response_timeout(None);
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        if self.follows_sentinels() && role(&mut connection).await? == Role::Replica {
+            let what = "the sentinels named a server that is a replica; the failover is not finished";
+            return Err(RedisError::from((ErrorKind::Io, what)));
+        }
+        Ok(Opened { connection, address: text })
+    }
+
+    /// Asks one sentinel after the other; the first that knows is believed.
+    async fn ask_sentinels(&self) -> RedisResult<ConnectionAddr> {
+        // One that hangs must not use up the time of the others.
+        let each = Duration::from_millis(250);
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(each)).set_response_timeout(Some(each));
+        let mut last = nobody_knows();
+        for sentinel in &self.addresses {
+            let login = RedisConnectionInfo::default().set_skip_set_lib_name();
+            let client = client(sentinel.clone(), login)?;
+            let asked = async {
+                let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+                let mut question = cmd("SENTINEL");
+                question.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.primary_name);
+                question.query_async::<Option<(String, u16)>>(&mut connection).await
+            };
+            match asked.await {
+                Ok(Some((host, port))) => return Ok(self.with_tls(host, port)),
+                Ok(None) => last = nobody_knows(),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn with_tls(&self, host: String, port: u16) -> ConnectionAddr {
+        if self.tls {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        }
+    }
+}
+
+/// Asks the server whether it is a primary.
+pub(super) async fn role(connection: &mut MultiplexedConnection) -> RedisResult<Role> {
+    let facts: std::collections::HashMap<String, ::redis::Value> = cmd("HELLO").query_async(connection).await?;
+    let role = facts.get("role").and_then(|value| ::redis::from_redis_value_ref::<String>(value).ok());
+    Ok(if role.as_deref() == Some("replica") { Role::Replica } else { Role::Primary })
+}
+
+/// The config's section of a server, for errors that name a key.
+pub(super) fn section_of(server: Server) -> &'static str {
+    match server {
+        Server::RedisPrices => "redis.prices",
+        _ => "redis.events",
+    }
+}
+
+fn client(address: ConnectionAddr, login: RedisConnectionInfo) -> RedisResult<Client> {
+    let info = address
+        .into_connection_info()?
+        .set_tcp_settings(TcpSettings::default().set_nodelay(true))
+        .set_redis_settings(login);
+    Client::open(info)
+}
+
+fn nobody_knows() -> RedisError {
+    RedisError::from((ErrorKind::MasterNameNotFoundBySentinel, "no sentinel knows a primary of this name"))
+}
+
+/// `host:port`, `[v6]:port`, or `/path` of a unix socket.
+fn parse_address(text: &str, tls: bool) -> Option<ConnectionAddr> {
+    if text.starts_with('/') {
+        return (!tls).then(|| ConnectionAddr::Unix(text.into()));
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host).to_owned();
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    if host.is_empty() {
+        return None;
+    }
+    Some(if tls {
+        ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+    } else {
+        ConnectionAddr::Tcp(host, port)
+    })
+}
+
+fn wrong_address(section: &str, text: &str) -> Error {
+    Error::invalid(
+        format!("{section}.addresses"),
+        format!("has `{text}`; wanted `host:port`, or `/path` of a unix socket (which takes no TLS)"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_with_a_port_or_a_socket() {
+        assert_eq!(parse_address("10.0.0.5:6379", false), Some(ConnectionAddr::Tcp("10.0.0.5".into(), 6379)));
+        assert_eq!(parse_address("[::1]:6379", false), Some(ConnectionAddr::Tcp("::1".into(), 6379)));
+        assert_eq!(parse_address("/run/redis.sock", false), Some(ConnectionAddr::Unix("/run/redis.sock".into())));
+        for wrong in ["", "localhost", "host:", ":6379", "host:0", "host:65536", "host:x"] {
+            assert_eq!(parse_address(wrong, false), None, "{wrong}");
+        }
+        assert_eq!(parse_address("/run/redis.sock", true), None);
+    }
+
+    #[test]
+    fn a_single_server_with_two_addresses_is_refused_by_name() {
+        let mut config = Redis::default();
+        config.addresses.push("127.0.0.1:1".into());
+        let error = Target::new(&config, Server::RedisEvents, Login::Bot).err().map(|e| e.to_string());
+        assert!(error.as_deref().is_some_and(|e| e.contains("redis.events.addresses")), "{error:?}");
+    }
+}
