@@ -1,0 +1,342 @@
+//! The one background thread of a writer: spares, syncing, deletion.
+//!
+//! # Constraints
+//! - Recorders depend on it for speed only, never for correctness: without it they make segments themselves.
+//! - It deletes a segment only if every required sink's *committed* cursor has passed it.
+//! - It holds no lock of a lane, ever.
+//!
+//! # Operation
+//! A round, every [`TICK`] and whenever it is woken: look at the required sinks' cursors; take note of what is passed;
+//! delete what is passed and old, or passed and in the way; make spares; fault in the pages that recorders will reach
+//! next (the kernel write-protects pages that it wrote back); sync, where due or asked for.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::layout::{PAGE_BYTES, now_ns, wide};
+use crate::options::SPARES;
+use crate::pool::{Segment, hold};
+use crate::writer::Core;
+use crate::{Error, Sync, segment, slots};
+
+/// The longest pause between two rounds.
+const TICK: Duration = Duration::from_millis(50);
+/// How far ahead of a lane's position pages are kept writable: more than a busy lane writes in a [`TICK`].
+const FAULT_IN_BYTES: usize = 1 << 20;
+
+/// A sealed segment on disk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept {
+    pub(crate) sealed_at_ns: u64,
+    /// Every required sink has passed it.
+    pub(crate) passed: bool,
+}
+
+/// Requests to the keeper, and its answers.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    state: Mutex<RoundsState>,
+    changed: Condvar,
+    stop: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct RoundsState {
+    wanted: u64,
+    done: u64,
+    sync_wanted: bool,
+    /// The last sync failed, for the requests it answered.
+    sync_error: Option<(u64, i32)>,
+    stopped: bool,
+}
+
+impl Rounds {
+    /// Asks for a round that starts after this call, and waits for its end.
+    pub(crate) fn ask(
+        &self,
+        sync: bool,
+        deadline: Duration,
+        what: &'static str,
+        wake: impl FnOnce(),
+    ) -> Result<(), Error> {
+        let mut state = hold(&self.state);
+        state.wanted += 1;
+        state.sync_wanted |= sync;
+        let mine = state.wanted;
+        wake();
+        let waiting = |state: &mut RoundsState| state.done < mine && !state.stopped;
+        let (state, timeout) =
+            self.changed.wait_timeout_while(state, deadline, waiting).unwrap_or_else(PoisonError::into_inner);
+        if state.done < mine {
+            return Err(if timeout.timed_out() {
+                Error::Deadline { what, deadline_ms: deadline.as_millis() }
+            } else {
+                Error::Closed
+            });
+        }
+        match state.sync_error {
+            Some((up_to, errno)) if sync && mine <= up_to => Err(Error::Io {
+                action: "sync",
+                path: "the journal's segments".into(),
+                source: io::Error::from_raw_os_error(errno),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn begin(&self) -> (u64, bool) {
+        let mut state = hold(&self.state);
+        (state.wanted, std::mem::take(&mut state.sync_wanted))
+    }
+
+    fn finish(&self, ticket: u64, synced: io::Result<()>) {
+        let mut state = hold(&self.state);
+        state.done = ticket;
+        if let Err(error) = synced {
+            let errno = error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error());
+            state.sync_error = Some((ticket, errno));
+        }
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn wait_stopped(&self, deadline: Duration) -> bool {
+        let state = hold(&self.state);
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(state, deadline, |state| !state.stopped)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.stopped
+    }
+}
+
+/// Tells those who wait that the keeper is gone, also when it panicked.
+struct SayStopped(Arc<Core>);
+
+impl Drop for SayStopped {
+    fn drop(&mut self) {
+        hold(&self.0.rounds.state).stopped = true;
+        self.0.rounds.changed.notify_all();
+    }
+}
+
+/// The keeper's own state.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    core: Arc<Core>,
+    kept: BTreeMap<u64, Kept>,
+    /// Per open segment: up to where it is synced.
+    synced: HashMap<u64, usize>,
+    last_sync: Instant,
+    /// So that a state that lasts is logged once.
+    complained: bool,
+}
+
+impl Keeper {
+    /// Makes one round in the caller's thread, so that the first append finds a spare, then goes on in its own.
+    pub(crate) fn start(core: Arc<Core>, sealed: Vec<(u64, Kept)>) -> Result<JoinHandle<()>, Error> {
+        let mut keeper = Self {
+            core,
+            kept: sealed.into_iter().collect(),
+            synced: HashMap::new(),
+            last_sync: Instant::now(),
+            complained: false,
+        };
+        keeper.round();
+        let dir = keeper.core.options.dir.clone();
+        std::thread::Builder::new()
+            .name("journal-keeper".to_owned())
+            .spawn(move || keeper.run())
+            .map_err(Error::io("start the keeper of", &dir))
+    }
+
+    fn run(mut self) {
+        let _say = SayStopped(Arc::clone(&self.core));
+        let tick = match self.core.options.sync {
+            Sync::Periodic(interval) => interval.min(TICK),
+            Sync::Process | Sync::Each => TICK,
+        };
+        loop {
+            let stop = self.core.rounds.stop.load(Ordering::SeqCst);
+            let (ticket, sync_wanted) = self.core.rounds.begin();
+            self.round();
+            let due = match self.core.options.sync {
+                Sync::Periodic(interval) => stop || self.last_sync.elapsed() >= interval,
+                Sync::Each => stop,
+                Sync::Process => false,
+            };
+            let synced = if due || sync_wanted { self.sync() } else { Ok(()) };
+            if let Err(error) = &synced {
+                tracing::error!(%error, "the journal cannot be synced: a power loss may take more than promised");
+            }
+            self.core.rounds.finish(ticket, synced);
+            if stop {
+                return;
+            }
+            std::thread::park_timeout(tick);
+        }
+    }
+
+    fn round(&mut self) {
+        self.note_sealed();
+        self.note_passed();
+        self.delete_old();
+        self.make_spares();
+        self.fault_in_ahead();
+        self.core.sealed_segments.store(wide(self.kept.len()), Ordering::Release);
+    }
+
+    fn note_sealed(&mut self) {
+        for sealed in self.core.pool.born().iter().filter(|segment| segment.is_sealed()) {
+            if self.core.options.sync != Sync::Process
+                && let Err(error) = self.sync_segment(sealed)
+            {
+                // It stays among the open ones, and is tried again.
+                tracing::error!(%error, segment = sealed.id, "a sealed segment cannot be synced");
+                continue;
+            }
+            self.kept.insert(sealed.id, Kept { sealed_at_ns: now_ns(), passed: false });
+            self.synced.remove(&sealed.id);
+            self.core.pool.forget(sealed.id);
+        }
+    }
+
+    fn note_passed(&mut self) {
+        let mut cursors = Vec::new();
+        let mut held_by_all = false;
+        for name in &self.core.options.required_sinks {
+            match slots::read(&self.core.options.dir, name) {
+                Ok(Some(commit)) => cursors.push(commit.cursor),
+                // Never opened: it needs everything.
+                Ok(None) => held_by_all = true,
+                Err(error) => {
+                    held_by_all = true;
+                    if !self.complained {
+                        self.complained = true;
+                        tracing::error!(%error, sink = name, "a sink's cursor cannot be read: nothing is deleted");
+                    }
+                }
+            }
+        }
+        for (id, kept) in &mut self.kept {
+            let passed = !held_by_all && cursors.iter().all(|cursor| cursor.has_passed(*id));
+            // A sink that rewinds takes back what it had passed.
+            match (kept.passed, passed) {
+                (false, true) => drop(self.core.held.fetch_sub(1, Ordering::AcqRel)),
+                (true, false) => drop(self.core.held.fetch_add(1, Ordering::AcqRel)),
+                _ => {}
+            }
+            kept.passed = passed;
+        }
+    }
+
+    fn delete_old(&mut self) {
+        let now = now_ns();
+        let keep_ns = u64::try_from(self.core.options.keep.as_nanos()).unwrap_or(u64::MAX);
+        let old = |kept: &Kept| kept.passed && now.saturating_sub(kept.sealed_at_ns) >= keep_ns;
+        let ids: Vec<u64> = self.kept.iter().filter(|(_, kept)| old(kept)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.delete(id);
+        }
+        while self.disk_bytes() > self.core.options.budget_bytes && self.delete_oldest_passed() {}
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        wide(self.kept.len() + self.core.pool.born_len()).saturating_mul(self.core.options.segment_bytes)
+    }
+
+    fn delete_oldest_passed(&mut self) -> bool {
+        let oldest = self.kept.iter().find(|(_, kept)| kept.passed).map(|(id, _)| *id);
+        oldest.is_some_and(|id| self.delete(id))
+    }
+
+    fn delete(&mut self, id: u64) -> bool {
+        let path = segment::path_of(&self.core.options.dir.join("segments"), id);
+        match fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(%error, path = %path.display(), "a passed segment cannot be deleted");
+                return false;
+            }
+        }
+        self.kept.remove(&id);
+        true
+    }
+
+    fn make_spares(&mut self) {
+        while wide(self.core.pool.spares()) < SPARES {
+            while self.disk_bytes().saturating_add(self.core.options.segment_bytes) > self.core.options.budget_bytes
+                && self.delete_oldest_passed()
+            {}
+            match self.core.pool.make(true) {
+                Ok(spare) => {
+                    self.core.pool.put(spare);
+                    if self.core.disk_errno.swap(0, Ordering::AcqRel) != 0 {
+                        tracing::info!("segments can be made again");
+                    }
+                }
+                Err(error) => {
+                    let full = error.kind() == io::ErrorKind::StorageFull;
+                    if full && self.delete_oldest_passed() {
+                        continue;
+                    }
+                    let errno = error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error());
+                    if self.core.disk_errno.swap(errno, Ordering::AcqRel) != errno {
+                        tracing::error!(%error, "no segment can be made; records are refused once the spares are used");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn fault_in_ahead(&self) {
+        for open in self.core.pool.born().iter().filter(|segment| segment.is_started() && !segment.is_sealed()) {
+            let from = open.position.load(Ordering::Acquire) & !(PAGE_BYTES - 1);
+            // Recorders only get slower without it.
+            let _ = open.map.populate(from, FAULT_IN_BYTES);
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.last_sync = Instant::now();
+        for segment in self.core.pool.born().iter().filter(|segment| segment.is_started()) {
+            self.sync_segment(segment)?;
+        }
+        self.core.pool.sync_names()?;
+        self.core.counts.sync()?;
+        for entry in fs::read_dir(self.core.options.dir.join("sinks"))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "cursor") {
+                File::open(path)?.sync_data()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Syncs what was published since the last time. Only that: the faulted-in rest of the file is dirty too.
+    fn sync_segment(&mut self, segment: &Segment) -> io::Result<()> {
+        let sealed = segment.is_sealed();
+        let position = segment.position.load(Ordering::Acquire);
+        let synced = self.synced.get(&segment.id).copied();
+        if synced == Some(position) && !sealed {
+            return Ok(());
+        }
+        let from = synced.unwrap_or(0) & !(PAGE_BYTES - 1);
+        segment.map.sync(from, position - from)?;
+        if sealed {
+            segment.map.sync(0, PAGE_BYTES)?;
+        }
+        self.synced.insert(segment.id, position);
+        Ok(())
+    }
+}

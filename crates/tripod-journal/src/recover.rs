@@ -1,0 +1,334 @@
+//! What opening a journal finds, closes and reports.
+//!
+//! # Constraints
+//! - No record is ever rewritten, moved or cut. A segment that was open is sealed where its whole records end.
+//! - What cannot be explained by a crash is reported, never repaired in silence: a file that cannot be read refuses the
+//!   start (or is set aside where asked for), counts that differ by more than one record stay as they are.
+//! - It may itself be killed at any point, and then starts over with the same result: counting comes before sealing.
+//!
+//! # Operation
+//! Every segment is looked at by its header only; only those that a dead writer left open are walked.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::catalog::{self, Catalog, SCHEMAS_MAX, SchemaId};
+use crate::counts::{self, CountsFile};
+use crate::keeper::Kept;
+use crate::layout::{now_ns, wide};
+use crate::mapping::{ReadableMap, WritableMap};
+use crate::options::LANES_MAX;
+use crate::record::{self, Found};
+use crate::segment::{self, SchemaCounts, Sealed, Started, View};
+use crate::{Error, Options, pool, slots};
+
+/// What [`crate::Journal::open`] found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Segments with records found on disk.
+    pub segments: usize,
+    /// Those that the earlier writer had left open, and that are sealed now. Empty after a clean close.
+    pub sealed: Vec<SealedTail>,
+    /// Records that were published and not yet counted when the writer died (at most one per lane); counted now.
+    pub counted: Vec<Healed>,
+    /// Lanes whose counts and records disagree, which a kill -9 cannot cause. Left as they are.
+    pub differences: Vec<Difference>,
+    /// Files that could not be read and were moved aside, as asked for.
+    pub set_aside: Vec<PathBuf>,
+    /// The catalog file was lost and was rebuilt from the segments' headers.
+    pub catalog_rebuilt: bool,
+}
+
+/// A segment that was open when its writer died.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedTail {
+    /// The segment.
+    pub segment: u64,
+    /// Its file.
+    pub path: PathBuf,
+    /// Where its whole records end.
+    pub offset: u64,
+    /// How many whole records it has.
+    pub records: u64,
+    /// Bytes behind `offset` that belong to no whole record: what was being written when the writer died.
+    pub cut_bytes: u64,
+    /// Where something unreadable stands *before* whole records: damage, not a torn tail. Sinks stop there.
+    pub damaged_at: Option<u64>,
+}
+
+/// A record that is counted now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Healed {
+    /// Its lane.
+    pub lane: usize,
+    /// Its schema.
+    pub schema: SchemaId,
+}
+
+/// A lane whose counts and records disagree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Difference {
+    /// The lane.
+    pub lane: usize,
+    /// Records ever, as counted.
+    pub counted: u64,
+    /// Records ever, as the lane's newest segment (or the sum over schemas) shows.
+    pub found: u64,
+}
+
+/// What a writer starts from.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    pub(crate) catalog: Catalog,
+    pub(crate) counts: CountsFile,
+    pub(crate) next_id: u64,
+    pub(crate) spares: Vec<u64>,
+    pub(crate) sealed: Vec<(u64, Kept)>,
+    pub(crate) recovery: Recovery,
+}
+
+/// What walking a segment that was left open shows.
+#[derive(Debug)]
+struct Walked {
+    end: usize,
+    records: u64,
+    counts: Box<SchemaCounts>,
+    last: Option<SchemaId>,
+    cut_bytes: u64,
+    damaged_at: Option<u64>,
+}
+
+/// A lane's segment.
+#[derive(Debug)]
+struct Filled {
+    id: u64,
+    path: PathBuf,
+    started: Started,
+    /// `Err` while it is open.
+    state: Result<Sealed, Walked>,
+}
+
+/// Under the writer lock.
+pub(crate) fn recover(options: &Options) -> Result<Ground, Error> {
+    let mut recovery = Recovery::default();
+    let segments = options.dir.join("segments");
+    pool::remove_leftovers(&segments)?;
+    let stored = aside_if_asked(options, &mut recovery, &catalog::path_in(&options.dir), || {
+        Catalog::read_if_there(&options.dir)
+    })?
+    .flatten();
+    let ids = segment::list(&segments)?;
+    let next_id = next_id(options, &ids)?;
+    let mut in_headers = Catalog::default();
+    let mut filled = Vec::new();
+    let mut spares = Vec::new();
+    for id in ids {
+        let path = segment::path_of(&segments, id);
+        let looked = aside_if_asked(options, &mut recovery, &path, || look(&segments, id))?;
+        match looked {
+            None | Some(Looked::Gone) => {}
+            Some(Looked::Spare) if spare_fits(&segments, id, options)? => spares.push(id),
+            Some(Looked::Spare) => fs::remove_file(&path).map_err(Error::io("remove", &path))?,
+            Some(Looked::Filled(one, catalog)) => {
+                if catalog.entries().len() > in_headers.entries().len() {
+                    in_headers = catalog;
+                }
+                filled.push(one);
+            }
+        }
+    }
+    recovery.segments = filled.len();
+    let catalog = match stored {
+        Some(catalog) => catalog,
+        None => {
+            recovery.catalog_rebuilt = !in_headers.entries().is_empty();
+            in_headers.write(&options.dir)?;
+            in_headers
+        }
+    };
+    let counts = match aside_if_asked(options, &mut recovery, &counts::path_in(&options.dir), || {
+        CountsFile::open(&options.dir)
+    })? {
+        Some(counts) => counts,
+        None => CountsFile::open(&options.dir)?,
+    };
+    compare_counts(&counts, &filled, &mut recovery);
+    let mut sealed = Vec::new();
+    for one in filled {
+        let at_ns = match one.state {
+            Ok(seal) => seal.at_ns,
+            Err(walked) => seal_now(one.id, &one.path, walked, &mut recovery)?,
+        };
+        sealed.push((one.id, Kept { sealed_at_ns: at_ns, passed: false }));
+    }
+    Ok(Ground { catalog, counts, next_id, spares, sealed, recovery })
+}
+
+/// Runs `read`; damage moves the file aside where the options ask for that, and gives `None`.
+fn aside_if_asked<T>(
+    options: &Options,
+    recovery: &mut Recovery,
+    path: &Path,
+    read: impl FnOnce() -> Result<T, Error>,
+) -> Result<Option<T>, Error> {
+    match read() {
+        Ok(value) => Ok(Some(value)),
+        Err(error @ Error::Damaged { .. }) if options.set_aside_damaged => {
+            let mut name = path.as_os_str().to_owned();
+            name.push(".damaged");
+            let aside = PathBuf::from(name);
+            fs::rename(path, &aside).map_err(Error::io("move aside", path))?;
+            tracing::error!(%error, aside = %aside.display(), "a damaged file was moved aside");
+            recovery.set_aside.push(aside);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Ids are never used twice: not one of a segment on disk, and not one that some sink remembers.
+fn next_id(options: &Options, ids: &[u64]) -> Result<u64, Error> {
+    let mut highest = ids.last().copied().unwrap_or(0);
+    let sinks = options.dir.join("sinks");
+    for entry in fs::read_dir(&sinks).map_err(Error::io("list", &sinks))? {
+        let name = entry.map_err(Error::io("list", &sinks))?.file_name();
+        let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".cursor")) else { continue };
+        match slots::read(&options.dir, name) {
+            Ok(commit) => highest = highest.max(commit.map_or(0, |commit| commit.cursor.highest())),
+            // That sink cannot open either, and its error names the file.
+            Err(Error::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(highest + 1)
+}
+
+enum Looked {
+    Gone,
+    Spare,
+    Filled(Filled, Catalog),
+}
+
+fn look(segments: &Path, id: u64) -> Result<Looked, Error> {
+    let Some(mut view) = View::open(segments, id)? else { return Ok(Looked::Gone) };
+    let Some(started) = view.started()? else {
+        // Never started, so nothing behind the header. A header torn by a crash is of no account then.
+        let from = view.header().map_or(segment::WORDS_END, |header| header.data_start);
+        let used = used_bytes(&view.map, from);
+        if used > from && view.header().is_ok() {
+            return Err(Error::damaged(&view.path, from, "there are records in a segment that was never started"));
+        }
+        return Ok(Looked::Spare);
+    };
+    if started.lane >= LANES_MAX {
+        return Err(Error::damaged(&view.path, 64, format!("there is no lane {}", started.lane)));
+    }
+    let header = view.header()?;
+    let (data_start, catalog) = (header.data_start, header.catalog.clone());
+    let state = view.sealed()?.ok_or_else(|| walk(&view, data_start));
+    Ok(Looked::Filled(Filled { id, path: view.path, started, state }, catalog))
+}
+
+/// A spare can be used again if it has the right size and a sound header.
+fn spare_fits(segments: &Path, id: u64, options: &Options) -> Result<bool, Error> {
+    let Some(mut view) = View::open(segments, id)? else { return Ok(false) };
+    Ok(view.map.len() == options.segment_len() && view.header().is_ok())
+}
+
+/// Where the bytes that are not zero end, looking from `from` on.
+fn used_bytes(map: &ReadableMap, from: usize) -> usize {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut end = map.len();
+    while end > from {
+        let len = (end - from).min(ZEROS.len());
+        let block = map.bytes(end - len, len).unwrap_or_default();
+        if block != &ZEROS[..block.len()] {
+            return end - len + block.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        }
+        end -= len;
+    }
+    from
+}
+
+fn walk(view: &View, data_start: usize) -> Walked {
+    let used = used_bytes(&view.map, data_start);
+    let mut walked = Walked {
+        end: data_start,
+        records: 0,
+        counts: Box::new([0; SCHEMAS_MAX]),
+        last: None,
+        cut_bytes: 0,
+        damaged_at: None,
+    };
+    let mut offset = data_start;
+    while offset < used {
+        match record::look(&view.map, view.seed, offset) {
+            Found::Whole { schema, next, .. } => {
+                walked.records += 1;
+                if let Some(count) = walked.counts.get_mut(schema.index()) {
+                    *count += 1;
+                }
+                walked.last = Some(schema);
+                walked.end = next;
+                offset = next;
+            }
+            Found::Nothing | Found::Broken => {
+                let Some(behind) = record::find_whole(&view.map, view.seed, offset + 8, used) else { break };
+                walked.damaged_at.get_or_insert(wide(offset));
+                offset = behind;
+            }
+        }
+    }
+    walked.cut_bytes = wide(used.saturating_sub(walked.end));
+    walked
+}
+
+/// Counts what was published and not counted; reports what a crash cannot explain.
+fn compare_counts(counts: &CountsFile, filled: &[Filled], recovery: &mut Recovery) {
+    let mut newest: BTreeMap<usize, &Filled> = BTreeMap::new();
+    let rank = |one: &Filled| (one.state.is_err(), one.started.first_record, one.id);
+    for one in filled {
+        let best = newest.entry(one.started.lane).or_insert(one);
+        if rank(one) > rank(best) {
+            *best = one;
+        }
+    }
+    for (lane, one) in newest {
+        if let Some(stood) = counts.settle(lane) {
+            recovery.differences.push(Difference { lane, counted: stood, found: counts.total(lane) });
+        }
+        let records = match &one.state {
+            Ok(sealed) => sealed.records,
+            Err(walked) => walked.records,
+        };
+        let (counted, found) = (counts.total(lane), one.started.first_record + records);
+        match &one.state {
+            Err(Walked { last: Some(schema), damaged_at: None, .. }) if found == counted + 1 => {
+                counts.add(lane, *schema);
+                recovery.counted.push(Healed { lane, schema: *schema });
+            }
+            _ if found == counted => {}
+            _ => recovery.differences.push(Difference { lane, counted, found }),
+        }
+    }
+}
+
+fn seal_now(id: u64, path: &Path, walked: Walked, recovery: &mut Recovery) -> Result<u64, Error> {
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).map_err(Error::io("open", path))?;
+    let len = crate::layout::narrow(file.metadata().map_err(Error::io("look at", path))?.len());
+    let map = WritableMap::new(&file, len, segment::WORDS_END).map_err(Error::io("map", path))?;
+    let at_ns = now_ns();
+    let sealed = Sealed { end: walked.end, records: walked.records, at_ns };
+    segment::store_sealed(&map, id, sealed, &walked.counts);
+    map.sync(0, segment::WORDS_END).map_err(Error::io("sync", path))?;
+    recovery.sealed.push(SealedTail {
+        segment: id,
+        path: path.to_owned(),
+        offset: wide(walked.end),
+        records: walked.records,
+        cut_bytes: walked.cut_bytes,
+        damaged_at: walked.damaged_at,
+    });
+    Ok(at_ns)
+}
