@@ -1,7 +1,9 @@
 //! The tape: time-series tables in QuestDB.
 
 pub mod encode;
+pub mod questdb;
 pub mod row;
+pub mod schema;
 pub mod spec;
 pub mod tables;
 
