@@ -65,7 +65,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Down {
-    /// Also delete everything in the data directory: tables, tokens, settings, journals
+    /// Also delete the servers' data: tables, tokens, settings, events; journals and backups stay
     #[arg(long)]
     pub(crate) wipe: bool,
     /// Yes, really delete it

@@ -3,6 +3,8 @@
 //! Constraints: five exit codes and no other; scripts branch on them. An error is one clear sentence, its causes each
 //! once, and a `hint:` line with the next step. The library's typed errors decide the code; nobody parses text.
 
+mod stack;
+
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -75,6 +77,9 @@ pub(crate) fn verdict(error: &anyhow::Error) -> (Exit, String) {
         }
         if let Some(error) = cause.downcast_ref::<Error>() {
             return (code_of(error), hint_of(error));
+        }
+        if let Some(error) = cause.downcast_ref::<tripod_stack::Error>() {
+            return stack::verdict(error);
         }
     }
     (Exit::False, "run the same command with -vv; the log on stderr says what it was doing".into())

@@ -102,3 +102,12 @@ pub(crate) fn table(header: &[&str]) -> Table {
 pub(crate) fn table_text(table: &Table) -> String {
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
+
+/// Numbers under one another.
+pub(crate) fn align_right(table: &mut Table, columns: std::ops::Range<usize>) {
+    for index in columns {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(comfy_table::CellAlignment::Right);
+        }
+    }
+}

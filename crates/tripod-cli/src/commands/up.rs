@@ -66,7 +66,10 @@ fn servers_table(servers: &[ServerState]) -> String {
 fn state_word(state: RunState) -> &'static str {
     match state {
         RunState::Running => "running",
-        _ => "not running",
+        RunState::Starting => "starting",
+        RunState::Stopped => "stopped",
+        RunState::Dead => "dead",
+        RunState::Unreachable => "unreachable",
     }
 }
 
@@ -79,7 +82,7 @@ struct Ended<'a> {
 pub(super) fn down(arguments: &Down, global: &Global, output: Output) -> anyhow::Result<Exit> {
     if arguments.wipe && !arguments.yes {
         return Err(Stop::refused(
-            format!("this would delete every table, token, setting and journal in {}", global.data.display()),
+            format!("this would delete every table, token, setting and event of the stack in {}", global.data.display()),
             "say `tripod down --wipe --yes` if that is meant",
         )
         .into());
@@ -88,13 +91,13 @@ pub(super) fn down(arguments: &Down, global: &Global, output: Output) -> anyhow:
     let report = tripod_stack::down(&global.data, arguments.wipe);
     spinner.finish_and_clear();
     let report = report?;
-    let document = Ended { stopped: &report.stopped, wiped: arguments.wipe };
+    let document = Ended { stopped: &report.stopped, wiped: report.wiped };
     output.result(&document, || {
         let mut text = match report.stopped.len() {
             0 => "nothing was running".to_owned(),
             count => format!("{count} servers stopped"),
         };
-        text += if arguments.wipe { "; everything was deleted" } else { "; the data stay" };
+        text += if report.wiped { "; their data were deleted" } else { "; the data stay" };
         text
     })?;
     Ok(Exit::Done)
