@@ -17,10 +17,6 @@ use super::row::Row;
 use super::spec::Importance;
 use crate::error::{Error, Result};
 
-/// Tries for a place, where as many threads as the journal has lanes are inside `record()` at the same instant. Each is a
-/// yield to one of them, which then leaves within a microsecond.
-const PLACE_TRIES: usize = 64;
-
 /// What became of a row that was fit to be recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recorded {
@@ -68,16 +64,9 @@ impl Recorder {
             return Err(Error::invalid(&*spec.name, "is not registered; call `Tape::register` for its row type first"));
         };
         let len = encode::measure(row)?;
-        let mut tries = 0;
-        loop {
-            match table.journal.append(table.schema, len, |out| encode::fill(row, out)) {
-                Ok(()) => return Ok(Recorded::Kept),
-                Err(AppendError::Busy { .. }) if tries < PLACE_TRIES => {
-                    tries += 1;
-                    std::thread::yield_now();
-                }
-                Err(e) => return self.not_kept(table, e),
-            }
+        match table.journal.append(table.schema, len, |out| encode::fill(row, out)) {
+            Ok(()) => Ok(Recorded::Kept),
+            Err(e) => self.not_kept(table, e),
         }
     }
 
@@ -91,7 +80,7 @@ impl Recorder {
                 return Err(Error::invalid(name.as_str(), error.to_string()));
             }
             AppendError::Full { .. } | AppendError::Disk(_) => true,
-            // Busy: the next call most likely succeeds.
+            // As many threads as there are lanes are in `append` at this instant: the next call most likely succeeds.
             _ => false,
         };
         if table.spec.importance != Importance::Critical {

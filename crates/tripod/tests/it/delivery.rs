@@ -10,8 +10,7 @@ use tempfile::TempDir;
 use tripod::config::Config;
 use tripod::ledger::LedgerRow;
 use tripod::tape::questdb::QuestDbHttp;
-use tripod::tape::row::Row as _;
-use tripod::tape::spec::{Importance, TableSpec};
+use tripod::tape::spec::Importance;
 use tripod::tape::tables::{self, Attempt, MarketTrade};
 use tripod::tape::{Recorded, Recorder, Row, SinkState, Tape, quarantine, schema};
 use tripod::{Decimal, Error, Timestamp, Token, Uuid};
@@ -32,7 +31,7 @@ impl Rig {
     fn start(name: &str) -> Self {
         let stack = TestStack::start(Servers { questdb: true, ..Servers::NONE }).unwrap();
         let journals = tempfile::tempdir().unwrap();
-        let mut config = Config::load(stack.config_path()).unwrap();
+        let mut config = Config::load_with(&stack.config_path(), []).unwrap();
         config.bot = name.to_owned();
         config.journal.dir = journals.path().to_owned();
         config.journal.segment_mib = 1;
@@ -44,12 +43,9 @@ impl Rig {
     }
 
     fn migrate(&self) {
-        self.migrate_specs(&tables::builtin().into_iter().cloned().collect::<Vec<_>>());
-    }
-
-    fn migrate_specs(&self, specs: &[TableSpec]) {
         let http = self.http();
-        let plan = schema::plan(&schema::read_live(&http).unwrap(), specs, &self.config.tape.table_prefix);
+        let live = schema::read_live(&http).unwrap();
+        let plan = schema::plan(&live, tables::builtin(), &self.config.tape.table_prefix);
         schema::apply(&http, &plan).unwrap();
     }
 
@@ -205,7 +201,7 @@ fn a_server_killed_in_the_middle_of_it_loses_and_doubles_nothing() {
     }
     until("the sink has noticed", LONG, || state(&tape, Importance::Standard).0 == SinkState::Unavailable);
     assert!(!state(&tape, Importance::Standard).1.is_empty(), "it does not say why");
-    rig.stack.restart(ServerName::QuestDb).unwrap();
+    rig.stack.start_server(ServerName::QuestDb).unwrap();
     for n in ROWS / 3 * 2..ROWS {
         record_trade(&recorder, base, n);
     }
@@ -216,7 +212,7 @@ fn a_server_killed_in_the_middle_of_it_loses_and_doubles_nothing() {
 
 #[test]
 fn a_server_that_is_absent_at_the_start_gets_everything_later_also_after_the_bot_was_restarted() {
-    let mut rig = Rig::start("absent");
+    let rig = Rig::start("absent");
     rig.migrate();
     rig.stack.kill(ServerName::QuestDb).unwrap();
     let base = Timestamp::now();
@@ -234,7 +230,7 @@ fn a_server_that_is_absent_at_the_start_gets_everything_later_also_after_the_bot
     for n in 3_000..4_000 {
         record_trade(&second.recorder(), base, n);
     }
-    rig.stack.restart(ServerName::QuestDb).unwrap();
+    rig.stack.start_server(ServerName::QuestDb).unwrap();
     assert!(second.wait_visible(LONG).unwrap(), "{:?}", second.sinks());
     assert_eq!(rig.trades_on_server(), [4_000, 4_000, sum_below(4_000)]);
     assert_eq!(rig.ledger_of(&second, "market_trades").visible, 4_000);
@@ -381,7 +377,7 @@ fn a_full_critical_journal_refuses_and_stops_trading_until_there_is_room_and_oth
     let row = rig.ledger_of(&tape, "market_trades");
     assert_eq!((row.recorded, row.pending, row.dropped), (trades + 10, trades, 10));
 
-    rig.stack.restart(ServerName::QuestDb).unwrap();
+    rig.stack.start_server(ServerName::QuestDb).unwrap();
     until("trading is allowed again", LONG, || *allowed.borrow_and_update());
     assert_eq!(record_attempt(&recorder, u128::from(kept)).unwrap(), Recorded::Kept);
     assert!(tape.wait_visible(LONG).unwrap(), "{:?}", tape.sinks());
@@ -438,7 +434,7 @@ fn a_bot_killed_in_the_middle_has_lost_no_row_for_which_record_returned() {
     let mut rig = Rig::start("botkilled");
     rig.migrate();
     let journals = rig.config.journal.dir.clone();
-    rig.config = bot_config(rig.stack.config_path(), &journals);
+    rig.config = bot_config(&rig.stack.config_path(), &journals);
     let mut bot = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "delivery::the_bot_that_is_killed", "--ignored", "--nocapture"])
         .env("TRIPOD_TEST_BOT_CONFIG", rig.stack.config_path())

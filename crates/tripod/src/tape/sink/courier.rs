@@ -22,7 +22,8 @@ use super::split::Split;
 use super::status::{Board, SinkState};
 use super::stop::Stop;
 use crate::config;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::tape::questdb::QuestDbHttp;
 
 /// Between probes of a server whose disk is full: it dies at the third or fourth write after the first refusal.
 const PROBE_DISK: Duration = Duration::from_secs(5);
@@ -148,5 +149,7 @@ struct Line {
 
 /// A sender to `server`: one request per flush, no retries of its own (the courier's back-off knows more).
 pub(super) fn connect(server: &config::QuestDb, timeout: Duration) -> Result<Sender> {
-    todo!()
+    QuestDbHttp::sender_conf(server, timeout)?
+        .build()
+        .map_err(|e| Error::invalid(format!("questdb `{}`", server.name), format!("no sender can be made: {}", e.msg())))
 }

@@ -189,6 +189,7 @@ impl Feed {
             self.hampered = true;
             return;
         }
+        parts.board.journal(parts.journal.damage(), parts.journal.missed_segments());
         if was_empty && !current.is_empty() {
             current.recorded_after = self.caught_up;
         }

@@ -54,6 +54,10 @@ pub struct SinkStatus {
     pub why: String,
     /// Tables whose rows are answered OK and stay invisible until `ALTER TABLE … RESUME WAL`, with the server's reason.
     pub suspended: Vec<String>,
+    /// Places of the journal that cannot be read, with file and offset. Rows behind them wait; all others go on.
+    pub damaged: Vec<String>,
+    /// Segments that were deleted before this sink read them; only a sink that is not required can fall so far behind.
+    pub missed_segments: u64,
     /// Requests answered OK since the start.
     pub requests: u64,
     /// Recorded to visible, of this process's rows: half of them were faster. An upper bound, see [`SinkStatus`].
@@ -90,6 +94,8 @@ impl Board {
                     since: Timestamp::now(),
                     why: String::new(),
                     suspended: Vec::new(),
+                    damaged: Vec::new(),
+                    missed_segments: 0,
                     requests: 0,
                     visible_p50: None,
                     visible_p99: None,
@@ -149,6 +155,26 @@ impl Board {
         } else {
             tracing::error!(sink, class, ?tables, "suspended: rows are answered OK and stay invisible; RESUME WAL");
         }
+    }
+
+    /// What the journal could not give at the last look.
+    pub(super) fn journal(&self, damage: &[tripod_journal::Damage], missed_segments: u64) {
+        let mut inner = self.lock();
+        if inner.status.damaged.len() == damage.len() && inner.status.missed_segments == missed_segments {
+            return;
+        }
+        let places = damage.iter().map(|d| format!("{} offset {}: {}", d.path.display(), d.offset, d.what));
+        inner.status.damaged = places.collect();
+        inner.status.missed_segments = missed_segments;
+        let status = inner.status.clone();
+        drop(inner);
+        tracing::error!(
+            sink = status.sink,
+            class = status.class.as_str(),
+            damaged = ?status.damaged,
+            missed_segments,
+            "the journal has rows that this sink cannot read"
+        );
     }
 
     /// `rows` became visible, none of them recorded before `recorded_after`.
