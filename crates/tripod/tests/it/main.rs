@@ -4,6 +4,4 @@ mod delivery;
 mod events;
 mod prices;
 mod redis_link;
-mod rows;
-mod schema;
 mod signals;
