@@ -139,6 +139,15 @@ pub enum Error {
         after: Duration,
     },
 
+    /// Somebody else changed the thing since it was read; nothing was written. Advice: fix (read again, decide again).
+    #[error("{what} {why}")]
+    Conflict {
+        /// The thing, e.g. `setting limits/max_position`.
+        what: String,
+        /// Where it stands, and what the write was based on.
+        why: String,
+    },
+
     /// The server's schema is not the one this version needs. Advice: fix (`tripod migrate`).
     #[error("{server}: {what}")]
     Schema {
@@ -177,6 +186,7 @@ impl Error {
             | Self::Invalid { .. }
             | Self::Journal(_)
             | Self::Refused { .. }
+            | Self::Conflict { .. }
             | Self::Schema { .. }
             | Self::File { .. }
             | Self::Closed(_) => Advice::Fix,
@@ -186,5 +196,10 @@ impl Error {
     /// Refuse a value: `what` names it, `why` names the limit.
     pub(crate) fn invalid(what: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Invalid { what: what.into(), why: why.into() }
+    }
+
+    /// Refuse a write that was based on what no longer stands.
+    pub(crate) fn conflict(what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Conflict { what: what.into(), why: why.into() }
     }
 }

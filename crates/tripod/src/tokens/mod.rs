@@ -1,1 +1,33 @@
-//! tokens
+//! Tokens: what a mint's account bytes say, Token-2022 extensions included, and the store behind it.
+//!
+//! Constraints: u64 stays u64 (or `numeric(20,0)`), never a float, never an i64. An unknown or broken extension never
+//! makes a token vanish: each is kept as raw bytes, with its own error. An older (slot, write version) changes
+//! nothing. What the chain says outranks what a list says.
+//!
+//! Picture:
+//! ```text
+//! account bytes ─▶ decode() ─▶ Mint ─▶ Observation ─┐
+//! token list ────▶ import::read_list() ─▶ Listing ──┴▶ Tokens ─▶ PostgreSQL (tokens, token_extensions, token_changes)
+//! ```
+
+mod extension;
+mod fields;
+pub mod import;
+mod metadata;
+mod mint;
+mod sql;
+mod store;
+mod stored;
+mod text;
+
+pub use extension::{EXTENSION_NAMES, Extension};
+pub use metadata::Metadata;
+pub use mint::{Mint, MintError, TOKEN_2022_PROGRAM, TOKEN_PROGRAM, decode};
+pub use store::{Listing, Observation, Summary, Tokens};
+pub use stored::{StoredExtension, StoredToken};
+
+/// 32 bytes, shown in base58: a mint, a program, an authority.
+pub use solana_address::Address;
+
+/// Decimals beyond which not even one whole token fits a u64; a list that says more is wrong.
+pub const DECIMALS_MAX: u8 = 19;

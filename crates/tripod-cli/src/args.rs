@@ -1,0 +1,144 @@
+//! What can be typed. Only commands that work stand here.
+//!
+//! Constraints: names, exit codes and `--json` fields are a contract (golden tests freeze them). Every command takes
+//! the same global arguments. No secret is ever an argument: arguments show in the process list.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use tripod::Timestamp;
+
+use crate::replay::pace::Rate;
+
+/// The data layer a Solana trading system stands on: QuestDB, PostgreSQL, Redis.
+#[derive(Debug, Parser)]
+#[command(name = "tripod", version, propagate_version = false, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done and true, 1 checked and false, 2 wrong usage or config,\n\
+                        3 a server could not be reached, 4 refused for safety (needs --yes).")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The arguments that every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "For every command")]
+pub(crate) struct Global {
+    /// Config file to read instead of DIR/tripod.toml
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// Directory of the local stack: its servers' files, logs and tripod.toml
+    #[arg(long, value_name = "DIR", global = true, env = "TRIPOD_DATA", default_value = ".tripod")]
+    pub(crate) data: PathBuf,
+    /// Print one JSON document on stdout instead of words and tables
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say nothing but data and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Log more on stderr: -v what is done, -vv why, -vvv everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the local stack (QuestDB, PostgreSQL, two Redis); again is harmless, and heals it
+    Up,
+    /// Stop the local stack; its data stay
+    Down(Down),
+    /// One screen: each server, the ledger of each table, streams and their readers
+    Status,
+    /// Bring all servers to the schema that this version needs
+    Migrate(Migrate),
+    /// Do a whole bot's work from recorded trades and quotes, then prove that nothing was lost or doubled
+    Replay(Replay),
+    /// The configuration: check it, show it, print the commented reference
+    #[command(subcommand)]
+    Config(Config),
+    /// The stack's background process; started by `up`
+    #[command(hide = true)]
+    Supervise,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Down {
+    /// Also delete the servers' data: tables, tokens, settings, events; journals and backups stay
+    #[arg(long)]
+    pub(crate) wipe: bool,
+    /// Yes, really delete it
+    #[arg(long, requires = "wipe")]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// Print what would be done and change nothing
+    #[arg(long)]
+    pub(crate) plan: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// Recorded trades, quotes or prices: .csv, .csv.gz, .jsonl.gz (see samples/)
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// How fast: rows a second (5000/s), as recorded (1x, 10x), or as fast as it goes (max)
+    #[arg(long, value_name = "RATE", default_value = "max")]
+    pub(crate) rate: Rate,
+    /// Stop after this many rows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rows: Option<u64>,
+    /// Time of the first row, RFC 3339 (2026-11-23T10:00:00Z); the same time leaves exactly the same rows [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) start_at: Option<Timestamp>,
+    /// Leave lines out that cannot be read, and list them; without it one such line keeps everything out
+    #[arg(long)]
+    pub(crate) skip_broken: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Read the config as a bot would, and say what is wrong with it
+    Check,
+    /// Print the config in force: file, environment, password files; secrets as ***
+    Show,
+    /// Print the commented reference: every key with its default
+    Reference,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_of_the_command_line_has_no_contradiction() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn global_arguments_stand_before_or_after_the_command() {
+        let before = Arguments::try_parse_from(["tripod", "--data", "d", "--json", "status"]).unwrap();
+        let after = Arguments::try_parse_from(["tripod", "status", "--data", "d", "--json"]).unwrap();
+        assert_eq!((&before.global.data, before.global.json), (&after.global.data, after.global.json));
+        assert!(before.global.json);
+    }
+
+    #[test]
+    fn yes_without_wipe_and_no_file_and_no_row_are_refused() {
+        for wrong in [
+            &["tripod", "down", "--yes"][..],
+            &["tripod", "replay"],
+            &["tripod", "replay", "f", "--rows", "0"],
+            &["tripod", "replay", "f", "--rate", "fast"],
+            &["tripod", "replay", "f", "--start-at", "yesterday"],
+            &["tripod", "fly"],
+        ] {
+            let error = Arguments::try_parse_from(wrong).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! `tripod migrate`: all servers to the schema that this version needs.
+//!
+//! Constraints: everything is planned before anything is changed, so that a server that does not answer or a conflict
+//! leaves all of them as they were. Redis has no schema; its settings are looked at and belong to its own config file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use tripod::postgres::migrations;
+use tripod::redis::{FindingAction, Link, check_instance};
+use tripod::tape::schema::{self, Action, ActionKind};
+use tripod::tape::spec::{Importance, TableSpec};
+use tripod::tape::tables::builtin;
+use tripod::{Config, Server};
+use tripod_journal::Catalog;
+
+use super::{ask_questdb, questdb_name};
+use crate::args::{Global, Migrate};
+use crate::exit::{Exit, Stop};
+use crate::output::{self, Output};
+
+/// One statement on a large table may take a while.
+const QUESTDB_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Serialize)]
+struct Item {
+    server: String,
+    object: String,
+    action: String,
+    detail: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Migrated {
+    plan: Vec<Item>,
+    applied: usize,
+}
+
+pub(super) async fn run(arguments: &Migrate, global: &Global, output: Output) -> anyhow::Result<Exit> {
+    let config = global.load()?;
+    let specs = specs(&config)?;
+    let mut plan = Vec::new();
+    let mut questdb = Vec::new();
+    for number in 0..config.questdb.len() {
+        let actions = plan_questdb(&config, number, specs.clone()).await?;
+        let name = questdb_name(&config, number);
+        plan.extend(actions.iter().filter(|action| action.action != ActionKind::None).map(|action| Item {
+            server: name.clone(),
+            object: action.object.clone(),
+            action: action.action.to_string(),
+            detail: action.detail.clone(),
+        }));
+        questdb.push(actions);
+    }
+    let steps = migrations::plan(&config.postgres).await?;
+    plan.extend(steps.into_iter().map(|step| Item {
+        server: "postgres".to_owned(),
+        object: step.object,
+        action: step.action.to_owned(),
+        detail: step.detail,
+    }));
+    let settings = look_at_redis(&config).await?;
+    let unfit = settings.iter().any(|item| item.action == "change");
+    plan.extend(settings);
+    refuse_conflicts(&plan)?;
+
+    let mut applied = 0;
+    if !arguments.plan {
+        for (number, actions) in questdb.into_iter().enumerate() {
+            if let Some(server) = config.questdb.get(number) {
+                applied += ask_questdb(server, QUESTDB_TIMEOUT, move |http| schema::apply(http, &actions)).await?;
+            }
+        }
+        applied += migrations::apply(&config.postgres).await?.len();
+    }
+    let migrated = Migrated { plan, applied };
+    output.result(&migrated, || words(&migrated, arguments.plan))?;
+    Ok(if unfit { Exit::False } else { Exit::Done })
+}
+
+/// The built-in tables, and those that bots on this machine have registered: their specs stand beside the journals.
+fn specs(config: &Config) -> anyhow::Result<Vec<TableSpec>> {
+    let mut specs: BTreeMap<String, TableSpec> = BTreeMap::new();
+    for class in Importance::ALL {
+        let dir = config.journal_dir().join(class.as_str());
+        if dir.is_dir() {
+            read_catalog(&dir, &mut specs).with_context(|| format!("cannot read the tables of {}", dir.display()))?;
+        }
+    }
+    // This version's own word on its own tables is the last.
+    for spec in builtin() {
+        specs.insert(spec.name.to_string(), spec.clone());
+    }
+    Ok(specs.into_values().collect())
+}
+
+fn read_catalog(dir: &Path, specs: &mut BTreeMap<String, TableSpec>) -> tripod::Result<()> {
+    let catalog = match Catalog::read(dir) {
+        Err(tripod_journal::Error::Missing { .. }) => return Ok(()),
+        catalog => catalog?,
+    };
+    // Entries are in the order of their registration: the newest form of a table wins.
+    for entry in catalog.entries() {
+        let spec = TableSpec::from_json(&entry.text)?;
+        specs.insert(spec.name.to_string(), spec);
+    }
+    Ok(())
+}
+
+async fn plan_questdb(config: &Config, number: usize, specs: Vec<TableSpec>) -> tripod::Result<Vec<Action>> {
+    let Some(server) = config.questdb.get(number) else { return Ok(Vec::new()) };
+    let prefix = config.tape.table_prefix.clone();
+    ask_questdb(server, QUESTDB_TIMEOUT, move |http| Ok(schema::plan(&schema::read_live(http)?, &specs, &prefix))).await
+}
+
+async fn look_at_redis(config: &Config) -> tripod::Result<Vec<Item>> {
+    let mut items = Vec::new();
+    let instances = [
+        ("redis-prices", &config.redis.prices, Server::RedisPrices),
+        ("redis-events", &config.redis.events, Server::RedisEvents),
+    ];
+    for (name, redis, server) in instances {
+        let link = Link::connect_admin(redis, server).await?;
+        for finding in check_instance(&link, redis).await? {
+            let action = match finding.action {
+                FindingAction::None => continue,
+                FindingAction::Consider => "consider",
+                FindingAction::Change => "change",
+                FindingAction::Unknown => "unknown",
+            };
+            items.push(Item {
+                server: name.to_owned(),
+                object: finding.object,
+                action: action.to_owned(),
+                detail: finding.detail,
+            });
+        }
+    }
+    Ok(items)
+}
+
+fn refuse_conflicts(plan: &[Item]) -> Result<(), Stop> {
+    let conflicts: Vec<_> = plan
+        .iter()
+        .filter(|item| item.action == ActionKind::Conflict.to_string())
+        .map(|item| format!("{} {}: {}", item.server, item.object, item.detail))
+        .collect();
+    if conflicts.is_empty() {
+        return Ok(());
+    }
+    Err(Stop::untrue(
+        format!("nothing was changed, because {}", conflicts.join("; and ")),
+        "solve each conflict by hand as it says, then run `tripod migrate` again",
+    ))
+}
+
+fn words(migrated: &Migrated, planned_only: bool) -> String {
+    if migrated.plan.is_empty() {
+        return "nothing to do: every server has this version's schema".to_owned();
+    }
+    let mut table = output::table(&["server", "object", "action", "detail"]);
+    for item in &migrated.plan {
+        table.add_row([&item.server, &item.object, &item.action, &item.detail]);
+    }
+    let end = match planned_only {
+        true => "nothing was changed; `tripod migrate` does it".to_owned(),
+        false => format!("{} changes made", migrated.applied),
+    };
+    format!("{}\n{end}", output::table_text(&table))
+}

@@ -1,0 +1,110 @@
+//! `tripod up`, `down` and the hidden `supervise`.
+
+use serde::Serialize;
+use tripod_stack::{Options, RunState, ServerState};
+
+use crate::args::{Down, Global};
+use crate::exit::{Exit, Stop};
+use crate::output::{self, Output};
+
+#[derive(Serialize)]
+struct Up<'a> {
+    servers: &'a [ServerState],
+    started: &'a [tripod_stack::ServerName],
+    config: String,
+    elapsed_s: f64,
+    notes: &'a [String],
+}
+
+pub(super) fn up(global: &Global, output: Output) -> anyhow::Result<Exit> {
+    if let Some(file) = &global.config {
+        return Err(Stop::usage(
+            format!("`up` starts servers of its own and cannot use {}", file.display()),
+            "leave --config out; `up` writes DIR/tripod.toml itself",
+        )
+        .into());
+    }
+    let spinner = output.spinner("starting QuestDB, PostgreSQL and Redis");
+    let report = tripod_stack::up(&Options::new(&global.data));
+    spinner.finish_and_clear();
+    let report = report?;
+    for note in &report.notes {
+        output.say(format!("note: {note}"));
+    }
+    let document = Up {
+        servers: &report.servers,
+        started: &report.started,
+        config: report.config.display().to_string(),
+        elapsed_s: report.took.as_secs_f64(),
+        notes: &report.notes,
+    };
+    output.result(&document, || {
+        let mut text = match report.started.len() {
+            0 => "everything was running already\n".to_owned(),
+            _ => format!("ready after {:.1} s\n", report.took.as_secs_f64()),
+        };
+        text += &servers_table(&report.servers);
+        text += &format!("\nconfig  {}\nnext    tripod migrate", report.config.display());
+        text
+    })?;
+    Ok(Exit::Done)
+}
+
+fn servers_table(servers: &[ServerState]) -> String {
+    let mut table = output::table(&["server", "state", "version", "address"]);
+    for server in servers {
+        table.add_row([
+            server.name.to_string(),
+            state_word(server.state).to_owned(),
+            server.version.clone().unwrap_or_else(|| "?".to_owned()),
+            server.address.clone(),
+        ]);
+    }
+    output::table_text(&table)
+}
+
+fn state_word(state: RunState) -> &'static str {
+    match state {
+        RunState::Running => "running",
+        RunState::Starting => "starting",
+        RunState::Stopped => "stopped",
+        RunState::Dead => "dead",
+        RunState::Unreachable => "unreachable",
+    }
+}
+
+#[derive(Serialize)]
+struct Ended<'a> {
+    stopped: &'a [tripod_stack::ServerName],
+    wiped: bool,
+}
+
+pub(super) fn down(arguments: &Down, global: &Global, output: Output) -> anyhow::Result<Exit> {
+    if arguments.wipe && !arguments.yes {
+        return Err(Stop::refused(
+            format!("this would delete every table, token, setting and event of the stack in {}", global.data.display()),
+            "say `tripod down --wipe --yes` if that is meant",
+        )
+        .into());
+    }
+    let spinner = output.spinner("stopping the servers");
+    let report = tripod_stack::down(&global.data, arguments.wipe);
+    spinner.finish_and_clear();
+    let report = report?;
+    let document = Ended { stopped: &report.stopped, wiped: report.wiped };
+    output.result(&document, || {
+        let mut text = match report.stopped.len() {
+            0 => "nothing was running".to_owned(),
+            count => format!("{count} servers stopped"),
+        };
+        text += if report.wiped { "; their data were deleted" } else { "; the data stay" };
+        text
+    })?;
+    Ok(Exit::Done)
+}
+
+/// The stack's background process.
+pub(super) fn supervise(global: &Global) -> anyhow::Result<Exit> {
+    tripod_stack::supervise(&global.data)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,179 @@
+//! From `[postgres]` to the driver's configuration: addresses, login, TLS, and every limit that a connection carries.
+//!
+//! Constraints: `tls = true` never ends in a plain connection; a server that ends statements does so before our own
+//! deadline, so that its answer says why; a peer that vanished is noticed by the kernel within seconds.
+
+use std::time::Duration;
+
+use rustls::{ClientConfig, RootCertStore};
+use secrecy::ExposeSecret;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::config;
+use crate::error::{Error, Result};
+
+/// First keepalive probe after this much silence, seconds.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+/// Pause between probes.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// Probes without an answer before the kernel gives the connection up.
+const KEEPALIVE_RETRIES: u32 = 3;
+/// Sent bytes that nobody acknowledges end the connection after this long.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
+/// The server ends a transaction in which nothing happens for this long: longer than any pause of ours, shorter than
+/// what a forgotten lock may cost the others.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
+
+/// Which of the two logins of `[postgres]` a connection uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Login {
+    /// `user`: the bot, member of `tripod_writer`.
+    Bot,
+    /// `admin_user`: migrations, settings, audits; member of `tripod_owner` and `tripod_operator`.
+    Admin,
+}
+
+impl Login {
+    /// The login's name in `config`.
+    #[must_use]
+    pub fn user(self, config: &config::Postgres) -> &str {
+        match self {
+            Self::Bot => &config.user,
+            Self::Admin => &config.admin_user,
+        }
+    }
+}
+
+/// One entry of `postgres.hosts`.
+#[derive(Debug, PartialEq, Eq)]
+enum Address<'a> {
+    Tcp { host: &'a str, port: u16 },
+    Socket { directory: &'a str, port: u16 },
+}
+
+impl<'a> Address<'a> {
+    fn parse(text: &'a str) -> Result<Self> {
+        let wrong = |why: &str| Error::invalid(format!("postgres.hosts `{text}`"), why.to_owned());
+        let (place, port) =
+            text.rsplit_once(':').ok_or_else(|| wrong("has no port; write host:port or /directory:port"))?;
+        let port = port.parse().map_err(|_| wrong("has a port that is not a number up to 65535"))?;
+        let host = place.strip_prefix('[').and_then(|p| p.strip_suffix(']')).unwrap_or(place);
+        match host {
+            "" => Err(wrong("has no host; write host:port or /directory:port")),
+            directory if directory.starts_with('/') => Ok(Self::Socket { directory, port }),
+            host => Ok(Self::Tcp { host, port }),
+        }
+    }
+}
+
+/// The driver's configuration, complete but for TLS. `deadline` is that of one call; the limits that the server and
+/// the connection attempt get are parts of it.
+pub(super) fn driver_config(
+    config: &config::Postgres,
+    login: Login,
+    deadline: Duration,
+) -> Result<tokio_postgres::Config> {
+    let password = match login {
+        Login::Bot => &config.password,
+        Login::Admin => &config.admin_password,
+    };
+    let mut driver = tokio_postgres::Config::new();
+    driver
+        .user(login.user(config))
+        .password(password.expose_secret())
+        .dbname(&config.database)
+        .application_name("tripod")
+        .options(server_limits(deadline))
+        .ssl_mode(if config.tls { SslMode::Require } else { SslMode::Disable })
+        .target_session_attrs(TargetSessionAttrs::ReadWrite)
+        .connect_timeout(deadline / 3)
+        .keepalives(true)
+        .keepalives_idle(KEEPALIVE_IDLE)
+        .keepalives_interval(KEEPALIVE_INTERVAL)
+        .keepalives_retries(KEEPALIVE_RETRIES)
+        .tcp_user_timeout(TCP_USER_TIMEOUT);
+    if config.hosts.is_empty() {
+        return Err(Error::invalid("postgres.hosts", "is empty; name at least one host:port"));
+    }
+    for text in &config.hosts {
+        match Address::parse(text)? {
+            Address::Tcp { host, port } => driver.host(host).port(port),
+            Address::Socket { .. } if config.tls => {
+                return Err(Error::invalid(
+                    format!("postgres.hosts `{text}`"),
+                    "is a unix socket, which has no TLS; write host:port, or tls = false",
+                ));
+            }
+            Address::Socket { directory, port } => driver.host_path(directory).port(port),
+        };
+    }
+    Ok(driver)
+}
+
+/// The limits that the server itself keeps for this connection. The statement's is two thirds of the call's deadline:
+/// what the server ends, it explains; what only we end stays unexplained.
+fn server_limits(deadline: Duration) -> String {
+    let statement_ms = (deadline * 2 / 3).as_millis().max(1);
+    let lock_ms = (deadline / 2).as_millis().max(1);
+    let idle_ms = IDLE_IN_TRANSACTION.max(deadline).as_millis();
+    format!("-c statement_timeout={statement_ms} -c lock_timeout={lock_ms} -c idle_in_transaction_session_timeout={idle_ms}")
+}
+
+/// TLS that checks the server's certificate and name against the operating system's store.
+pub(super) fn tls_connector() -> Result<MakeRustlsConnect> {
+    let mut roots = RootCertStore::empty();
+    // A store with one unreadable file among hundreds is usual; an empty one is not.
+    let (added, _unreadable) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if added == 0 {
+        return Err(Error::invalid(
+            "postgres.tls",
+            "the system has no certificate authorities; install ca-certificates, or name a file in SSL_CERT_FILE",
+        ));
+    }
+    let provider = rustls::crypto::ring::default_provider();
+    let config = ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| Error::invalid("postgres.tls", e.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_or_a_socket_directory_and_always_has_a_port() {
+        let tcp = |host, port| Address::Tcp { host, port };
+        assert_eq!(Address::parse("db.example:5432").unwrap(), tcp("db.example", 5432));
+        assert_eq!(Address::parse("[::1]:5433").unwrap(), tcp("::1", 5433));
+        let socket = Address::Socket { directory: "/run/postgresql", port: 5432 };
+        assert_eq!(Address::parse("/run/postgresql:5432").unwrap(), socket);
+        for bad in ["", "host", ":5432", "host:", "host:x", "host:65536", "/run/postgresql"] {
+            assert!(Address::parse(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn tls_is_never_given_up_for_a_socket() {
+        let mut config = config::Postgres::default();
+        config.tls = true;
+        config.hosts = vec!["/run/postgresql:5432".into()];
+        let error = driver_config(&config, Login::Bot, Duration::from_secs(1)).unwrap_err();
+        assert!(error.to_string().contains("tls"), "{error}");
+        config.hosts = vec!["db:5432".into()];
+        let driver = driver_config(&config, Login::Bot, Duration::from_secs(1)).unwrap();
+        assert_eq!(driver.get_ssl_mode(), SslMode::Require);
+    }
+
+    #[test]
+    fn the_server_ends_a_statement_before_we_do() {
+        let options = server_limits(Duration::from_millis(900));
+        assert_eq!(
+            options,
+            "-c statement_timeout=600 -c lock_timeout=450 -c idle_in_transaction_session_timeout=10000"
+        );
+    }
+}

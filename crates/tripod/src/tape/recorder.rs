@@ -1,0 +1,96 @@
+//! The hot path: one row into the journal.
+//!
+//! Constraints: `record()` never waits: no network, no disk, no lock held over anything, no allocation unless it fails.
+//! What is wrong with a row is found here, before anything is written, and named with table and column.
+//!
+//! Operation: check and measure → claim a place in the class's journal → encode straight into its mapping → publish.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tripod_journal::AppendError;
+
+use super::directory::{Directory, Registered};
+use super::encode;
+use super::permit::TradingPermit;
+use super::row::Row;
+use super::spec::Importance;
+use crate::error::{Error, Result};
+
+/// What became of a row that was fit to be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is in the journal: it survives a kill -9 of this process and reaches QuestDB whether or not this process ever
+    /// comes back. Power loss takes at most the journal's sync interval.
+    Kept,
+    /// Its class's journal is full (or its disk is), and the class is not critical: the row is gone, and counted as
+    /// dropped in the ledger.
+    Dropped,
+}
+
+/// Records rows. Cheap to clone; any number of threads, sync or async, use it at once.
+#[derive(Clone)]
+pub struct Recorder {
+    directory: Arc<Directory>,
+    permit: Arc<TradingPermit>,
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").finish_non_exhaustive()
+    }
+}
+
+impl Recorder {
+    pub(super) fn new(directory: Arc<Directory>, permit: Arc<TradingPermit>) -> Self {
+        Self { directory, permit }
+    }
+
+    /// Records one row.
+    ///
+    /// When it returns `Ok(Recorded::Kept)` the row survives a kill -9 and will be in QuestDB exactly once.
+    /// When it returns `Ok(Recorded::Dropped)` the row is lost and counted; never so for a critical table.
+    /// When it returns an error nothing was written.
+    ///
+    /// # Errors
+    /// - [`Error::Invalid`] where QuestDB would refuse or silently alter a value, or the row's type was not registered
+    ///   ([`crate::tape::Tape::register`]).
+    /// - [`Error::CannotRecord`] where the row is critical and its journal is full or its disk fails. Stop trading, and
+    ///   wait for [`crate::tape::Tape::trading_allowed`].
+    /// - [`Error::Closed`] after the tape was closed.
+    pub fn record<R: Row>(&self, row: &R) -> Result<Recorded> {
+        let spec = R::spec();
+        let Some(table) = self.directory.find(spec) else {
+            return Err(Error::invalid(&*spec.name, "is not registered; call `Tape::register` for its row type first"));
+        };
+        let len = encode::measure(row)?;
+        match table.journal.append(table.schema, len, |out| encode::fill(row, out)) {
+            Ok(()) => Ok(Recorded::Kept),
+            Err(e) => self.not_kept(table, e),
+        }
+    }
+
+    #[cold]
+    fn not_kept(&self, table: &Registered, error: AppendError<Error>) -> Result<Recorded> {
+        let name = &table.spec.name;
+        let withdraw = match error {
+            AppendError::Fill(e) => return Err(e),
+            AppendError::Closed => return Err(Error::Closed("the tape")),
+            AppendError::TooLarge { .. } | AppendError::Schema { .. } => {
+                return Err(Error::invalid(name.as_str(), error.to_string()));
+            }
+            AppendError::Full { .. } | AppendError::Disk(_) => true,
+            // As many threads as there are lanes are in `append` at this instant: the next call most likely succeeds.
+            _ => false,
+        };
+        if table.spec.importance != Importance::Critical {
+            table.journal.count_dropped(table.schema);
+            return Ok(Recorded::Dropped);
+        }
+        let why = error.to_string();
+        if withdraw {
+            self.permit.withdraw(&why);
+        }
+        Err(Error::CannotRecord { table: name.clone(), why })
+    }
+}

@@ -1,0 +1,366 @@
+//! One sink's reader of one journal: collects rows into batches, keeps the cursor and the counts.
+//!
+//! Constraints: the cursor never passes a row that is not either answered OK or durable in quarantine, and it is stored
+//! together with the counts. No busy loop: it wakes at least each [`IDLE`], costs well under 1 % of a core when nothing
+//! happens, and never waits for the network itself.
+//!
+//! Picture: three threads per sink and class, each blocked on one bounded channel.
+//! ```text
+//!  journal ─read─▶ feed ── Job (1) ──▶ courier ──ILP/HTTP──▶ QuestDB
+//!     ▲             │ ◀── Settled ──────┘                       │
+//!     │ commit      │ ── () (1) ──▶ watcher ──wal_tables()──────┘
+//!     └─────────────┘ ◀── Looked ────┘
+//! ```
+//! Operation: while one batch is in flight the next is collected; it is sent [`Limits`]' interval after its first row was
+//! recorded, or when it is full. A settled batch becomes one commit. Then the watcher is asked until its rows are
+//! visible.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tripod_journal::{Cursor, SchemaId};
+
+use super::barrier::Barrier;
+use super::batch::{Batch, Limits};
+use super::catalog::Catalog;
+use super::courier::Job;
+use super::status::{Board, SinkState};
+use super::stop::Stop;
+use super::tally::Tally;
+use super::watcher::TableTxns;
+use crate::error::Result;
+use crate::tape::permit::TradingPermit;
+use crate::tape::quarantine::Quarantine;
+use crate::value::Timestamp;
+
+/// The longest time without a look at the journal: what a row may wait before it is noticed.
+const IDLE: Duration = Duration::from_millis(10);
+/// Between looks whether rows have become visible, when they come and when they do not.
+const LOOK_SOON: Duration = Duration::from_millis(20);
+const LOOK_LATE: Duration = Duration::from_millis(500);
+/// Between tries to store a cursor or a refused row on a disk that fails.
+const STORE_AGAIN: Duration = Duration::from_secs(1);
+/// After the last row is delivered, how long closing still waits to see it.
+const CLOSING_LOOK: Duration = Duration::from_millis(500);
+
+/// What the other two threads report.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Every row of the batch is answered OK, or listed as unfit.
+    Settled(Box<Batch>),
+    /// A look at the server's transactions.
+    Looked(Result<Vec<TableTxns>>),
+}
+
+/// What a feed is made of.
+pub(super) struct Parts {
+    pub(super) dir: PathBuf,
+    pub(super) prefix: String,
+    pub(super) journal: tripod_journal::Sink,
+    pub(super) quarantine: Quarantine,
+    pub(super) limits: Limits,
+    pub(super) jobs: SyncSender<Job>,
+    pub(super) looks: SyncSender<()>,
+    pub(super) events: Receiver<Event>,
+    pub(super) stop: Arc<Stop>,
+    pub(super) board: Arc<Board>,
+    pub(super) barrier: Arc<Barrier>,
+    /// The kill switch of the journal that this feed empties; only the critical class has one.
+    pub(super) permit: Option<Arc<TradingPermit>>,
+}
+
+/// See the module.
+pub(super) struct Feed {
+    parts: Parts,
+    catalog: Catalog,
+    tally: Tally,
+    /// Being collected.
+    current: Box<Batch>,
+    /// Emptied, for the next round.
+    spare: Option<Box<Batch>>,
+    /// Settled, but not stored yet because a disk fails.
+    unstored: Option<Box<Batch>>,
+    store_at: Instant,
+    in_flight: bool,
+    /// Reading or storing failed the last time.
+    hampered: bool,
+    /// The courier ended: nothing can be delivered any more.
+    broken: bool,
+    /// When closing found nothing left to deliver.
+    emptied: Option<Instant>,
+    /// The newest batch handed over, and the newest one settled and counted.
+    sent: u64,
+    settled: u64,
+    /// The journal had nothing unread at this moment.
+    caught_up: Option<Instant>,
+    /// The barrier that all rows up to a batch answer to.
+    barrier: Option<(u64, u64)>,
+    look: Look,
+}
+
+/// When to look again.
+struct Look {
+    running: bool,
+    /// The newest settled batch when the running look began.
+    covers: u64,
+    at: Instant,
+    pause: Duration,
+}
+
+impl Feed {
+    /// # Errors
+    /// Where the stored counts or the journal's catalog cannot be read.
+    pub(super) fn new(parts: Parts) -> Result<Self> {
+        let now = Instant::now();
+        Ok(Self {
+            catalog: Catalog::open(&parts.dir, &parts.prefix)?,
+            tally: Tally::read(parts.journal.state())?,
+            current: Box::new(Batch::new(&parts.limits)),
+            spare: Some(Box::new(Batch::new(&parts.limits))),
+            unstored: None,
+            store_at: now,
+            in_flight: false,
+            hampered: false,
+            broken: false,
+            emptied: None,
+            sent: 0,
+            settled: 0,
+            caught_up: None,
+            barrier: None,
+            look: Look { running: false, covers: 0, at: now, pause: LOOK_SOON },
+            parts,
+        })
+    }
+
+    /// Body of the thread; `courier` is the thread that takes its jobs.
+    pub(super) fn run(mut self, courier: &JoinHandle<()>) {
+        loop {
+            // Read first, so that what the courier reports before it ends is not taken for its death.
+            let courier_ended = courier.is_finished();
+            self.collect();
+            self.hand_over();
+            self.look_again();
+            self.report();
+            if self.is_finished() {
+                break;
+            }
+            match self.parts.events.recv_timeout(self.pause()) {
+                Ok(Event::Settled(batch)) => {
+                    self.in_flight = false;
+                    self.store(batch);
+                }
+                Ok(Event::Looked(looked)) => self.looked(looked),
+                // The courier ends before its feed only when the stop's deadline has passed, or by a panic.
+                Err(RecvTimeoutError::Timeout) => self.broken |= courier_ended,
+                Err(RecvTimeoutError::Disconnected) => self.broken = true,
+            }
+            if let Some(batch) = self.unstored.take_if(|_| Instant::now() >= self.store_at) {
+                self.store(batch);
+            }
+        }
+        let early = self.broken && !self.parts.stop.is_over();
+        self.parts.board.enter(SinkState::Closed, if early { "a thread of it panicked; restart the bot" } else { "" });
+    }
+
+    /// Reads what was published since the last look, as far as it fits.
+    fn collect(&mut self) {
+        let Self { parts, catalog, current, .. } = self;
+        if current.is_full(&parts.limits) {
+            return;
+        }
+        let (look_at, wall, asked) = (Instant::now(), Timestamp::now(), parts.barrier.asked());
+        let was_empty = current.is_empty();
+        let mut to_the_end = true;
+        let read = parts.journal.read(|record| {
+            if current.is_full(&parts.limits) {
+                to_the_end = false;
+                return ControlFlow::Break(());
+            }
+            current.push(&record, catalog.find(record.schema), wall);
+            ControlFlow::Continue(())
+        });
+        if let Err(e) = read {
+            parts.board.enter(SinkState::Journal, &e.to_string());
+            self.hampered = true;
+            return;
+        }
+        parts.board.journal(parts.journal.damage(), parts.journal.missed_segments());
+        if was_empty && !current.is_empty() {
+            current.recorded_after = self.caught_up;
+        }
+        if to_the_end {
+            self.caught_up = Some(look_at);
+            if self.barrier.is_none_or(|(number, _)| number < asked) {
+                let last = if self.current.is_empty() { self.sent } else { self.sent + 1 };
+                self.barrier = Some((asked, last));
+            }
+        }
+    }
+
+    /// Gives the batch to the courier when it is due and the courier is free.
+    fn hand_over(&mut self) {
+        let now = Instant::now();
+        let closing = self.parts.stop.asked().is_some() && !self.current.is_empty();
+        if self.in_flight || self.unstored.is_some() || !(closing || self.current.is_due(&self.parts.limits, now)) {
+            return;
+        }
+        let Some(next) = self.spare.take() else { return };
+        let mut batch = std::mem::replace(&mut self.current, next);
+        self.sent += 1;
+        batch.number = self.sent;
+        batch.cursor = Some(self.parts.journal.mark());
+        // The channel has room for one, and the one before has come back: it fails only when the courier has ended.
+        self.in_flight = self.parts.jobs.try_send(Job { batch, catalog: self.catalog.clone() }).is_ok();
+        self.broken = !self.in_flight;
+    }
+
+    /// Makes refused rows durable, counts, commits; in this order.
+    fn store(&mut self, mut batch: Box<Batch>) {
+        if let Err(e) = self.quarantine(&batch) {
+            self.parts.board.enter(SinkState::Quarantine, &e.to_string());
+            self.hampered = true;
+            self.store_at = Instant::now() + STORE_AGAIN;
+            self.unstored = Some(batch);
+            return;
+        }
+        let mut unfit = batch.unfit.iter().map(|(row, _)| *row).peekable();
+        let mut delivered: BTreeMap<u16, u64> = BTreeMap::new();
+        for row in 0..batch.len() {
+            let Some(schema) = batch.entry(row).map(|entry| entry.schema) else { continue };
+            if unfit.next_if_eq(&row).is_some() {
+                self.tally.quarantined(schema, 1);
+            } else {
+                *delivered.entry(schema.0).or_default() += 1;
+            }
+        }
+        for (schema, rows) in delivered {
+            self.tally.delivered(SchemaId(schema), rows, batch.number, batch.recorded_after);
+        }
+        self.settled = batch.number;
+        self.look.pause = LOOK_SOON;
+        self.look.at = self.look.at.min(Instant::now() + LOOK_SOON);
+        if let Some(cursor) = batch.cursor.take() {
+            self.commit(&cursor);
+        }
+        batch.clear();
+        self.spare = Some(batch);
+    }
+
+    fn quarantine(&mut self, batch: &Batch) -> Result<()> {
+        if batch.unfit.is_empty() {
+            return Ok(());
+        }
+        let rows = batch.unfit.iter().filter_map(|(row, why)| {
+            let entry = batch.entry(*row)?;
+            Some((entry.position, self.catalog.table(entry.schema).map(|t| &t.spec), batch.payload(entry), why))
+        });
+        self.parts.quarantine.put(rows)
+    }
+
+    /// A cursor that cannot be stored is not lost: the counts stay in memory and go with the next one. Until then a
+    /// crash sends the same rows again.
+    fn commit(&mut self, cursor: &Cursor) {
+        let stored = self.tally.write().and_then(|state| Ok(self.parts.journal.commit(cursor, &state)?));
+        match stored {
+            Err(e) => {
+                self.parts.board.enter(SinkState::Journal, &e.to_string());
+                self.hampered = true;
+            }
+            Ok(()) if self.hampered => {
+                self.parts.board.enter(SinkState::Delivering, "");
+                self.hampered = false;
+            }
+            Ok(()) => {}
+        }
+    }
+
+    /// Asks the watcher, while something is delivered and not visible.
+    fn look_again(&mut self) {
+        if self.look.running || Instant::now() < self.look.at || self.tally.waiting().next().is_none() {
+            return;
+        }
+        self.look.covers = self.settled;
+        self.look.running = self.parts.looks.try_send(()).is_ok();
+        self.look.at = Instant::now() + LOOK_LATE;
+    }
+
+    fn looked(&mut self, looked: Result<Vec<TableTxns>>) {
+        self.look.running = false;
+        let mut moved = false;
+        match looked {
+            Err(e) => tracing::debug!(error = %e, "no look at the server's transactions"),
+            Ok(tables) => {
+                let waiting: Vec<SchemaId> = self.tally.waiting().collect();
+                for schema in waiting {
+                    let Some(table) = self.catalog.table(schema) else { continue };
+                    let Some(txns) = tables.iter().find(|txns| txns.name == table.name) else { continue };
+                    for seen in self.tally.observed(schema, self.look.covers, txns.sequencer, txns.writer) {
+                        moved = true;
+                        if let Some(recorded_after) = seen.recorded_after {
+                            self.parts.board.seen(seen.rows, recorded_after);
+                        }
+                    }
+                }
+                let own = |txns: &&TableTxns| self.catalog.names().any(|name| name == txns.name);
+                let suspended = tables.iter().filter(own).filter_map(|txns| {
+                    txns.suspended.as_ref().map(|why| format!("{}: {why}", txns.name).trim_end().to_owned())
+                });
+                self.parts.board.suspended(suspended.collect());
+            }
+        }
+        self.look.pause = if moved { LOOK_SOON } else { (self.look.pause * 2).min(LOOK_LATE) };
+        self.look.at = Instant::now() + self.look.pause;
+        if moved {
+            let cursor = self.parts.journal.committed().clone();
+            self.commit(&cursor);
+        }
+    }
+
+    /// Tells those who wait what has been reached.
+    fn report(&mut self) {
+        if let Some((number, last)) = self.barrier
+            && self.settled >= last
+            && self.tally.oldest_waiting_batch().is_none_or(|oldest| oldest > last)
+        {
+            self.parts.barrier.reach(number);
+        }
+        if let Some(permit) = &self.parts.permit {
+            permit.review();
+        }
+    }
+
+    /// How long nothing needs to be done, unless an event comes.
+    fn pause(&self) -> Duration {
+        let now = Instant::now();
+        let mut pause = IDLE;
+        if !self.in_flight && self.unstored.is_none() && !self.current.is_empty() {
+            pause = pause.min(self.current.due_in(&self.parts.limits, now));
+        }
+        if !self.look.running && self.tally.waiting().next().is_some() {
+            pause = pause.min(self.look.at.saturating_duration_since(now));
+        }
+        pause
+    }
+
+    /// Asked to stop, and either everything is delivered (and seen, where that takes a moment only) or time is up.
+    fn is_finished(&mut self) -> bool {
+        if self.broken {
+            return true;
+        }
+        let Some(asked) = self.parts.stop.asked() else { return false };
+        let now = Instant::now();
+        let all_read = self.current.is_empty() && self.caught_up.is_some_and(|at| at >= asked.at);
+        let all_delivered = all_read && !self.in_flight && self.unstored.is_none();
+        let all_seen = self.tally.waiting().next().is_none();
+        if all_delivered {
+            let emptied = *self.emptied.get_or_insert(now);
+            return all_seen || now >= emptied + CLOSING_LOOK || now >= asked.deadline;
+        }
+        now >= asked.deadline
+    }
+}

@@ -1,0 +1,234 @@
+//! What a sink is doing, since when and why: for `Tape::sinks`, `status` and metrics.
+//!
+//! Constraints: written by the sink's threads, read by anybody; the lock is held for a copy only and never on a hot
+//! path. A change of state is logged once, not once per try.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::tape::spec::Importance;
+use crate::value::Timestamp;
+
+/// What a sink is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SinkState {
+    /// Started; no request was answered yet.
+    Starting,
+    /// The last request was answered OK.
+    Delivering,
+    /// QuestDB does not answer, or answers that it cannot now. Tries go on for ever.
+    Unavailable,
+    /// QuestDB misses a table or a column. Goes on by itself after `tripod migrate`.
+    Schema,
+    /// QuestDB refuses user or password. Goes on by itself once they are right on the server.
+    Login,
+    /// QuestDB's disk is full: probed rarely, because each write may kill the server.
+    DiskFull,
+    /// The quarantine is at its limit or cannot be written: refused rows must not be lost, so nothing moves.
+    Quarantine,
+    /// The journal cannot be read or its cursor cannot be stored.
+    Journal,
+    /// Its threads have ended.
+    Closed,
+}
+
+/// One sink of one class, at one moment.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct SinkStatus {
+    /// The sink's name in the config.
+    pub sink: String,
+    /// The class of the journal that it reads.
+    pub class: Importance,
+    /// What it is doing.
+    pub state: SinkState,
+    /// Since when.
+    #[serde(serialize_with = "as_text")]
+    pub since: Timestamp,
+    /// Why, in words that name the next step; empty while all is well.
+    pub why: String,
+    /// Tables whose rows are answered OK and stay invisible until `ALTER TABLE … RESUME WAL`, with the server's reason.
+    pub suspended: Vec<String>,
+    /// Places of the journal that cannot be read, with file and offset. Rows behind them wait; all others go on.
+    pub damaged: Vec<String>,
+    /// Segments that were deleted before this sink read them; only a sink that is not required can fall so far behind.
+    pub missed_segments: u64,
+    /// Requests answered OK since the start.
+    pub requests: u64,
+    /// Recorded to visible, of this process's rows: half of them were faster. An upper bound, see [`SinkStatus`].
+    pub visible_p50: Option<Duration>,
+    /// The same: 99 of 100 were faster.
+    pub visible_p99: Option<Duration>,
+}
+
+fn as_text<S: serde::Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(at)
+}
+
+/// Where the sink's threads write their status.
+#[derive(Debug)]
+pub(super) struct Board {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    status: SinkStatus,
+    /// Microseconds from recorded to visible, one count per row.
+    visible_us: Option<Histogram<u64>>,
+}
+
+impl Board {
+    pub(super) fn new(sink: &str, class: Importance) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                status: SinkStatus {
+                    sink: sink.to_owned(),
+                    class,
+                    state: SinkState::Starting,
+                    since: Timestamp::now(),
+                    why: String::new(),
+                    suspended: Vec::new(),
+                    damaged: Vec::new(),
+                    missed_segments: 0,
+                    requests: 0,
+                    visible_p50: None,
+                    visible_p99: None,
+                },
+                // Two digits, up to an hour: what takes longer counts as an hour. 20 KiB.
+                visible_us: Histogram::new_with_max(3_600_000_000, 2).ok(),
+            }),
+        }
+    }
+
+    /// Enters `state`; entering it again with the same reason changes nothing.
+    pub(super) fn enter(&self, state: SinkState, why: &str) {
+        let mut inner = self.lock();
+        let status = &mut inner.status;
+        if status.state == state {
+            if status.why != why {
+                why.clone_into(&mut status.why);
+            }
+            return;
+        }
+        let before = status.state;
+        status.state = state;
+        status.since = Timestamp::now();
+        why.clone_into(&mut status.why);
+        let (sink, class) = (status.sink.clone(), status.class.as_str());
+        drop(inner);
+        match state {
+            SinkState::Delivering if matches!(before, SinkState::Starting) => {
+                tracing::info!(sink, class, "delivering");
+            }
+            SinkState::Delivering => tracing::warn!(sink, class, ?before, "delivering again"),
+            SinkState::Unavailable => tracing::warn!(sink, class, why, "QuestDB is away; rows wait in the journal"),
+            SinkState::Schema | SinkState::Login | SinkState::DiskFull | SinkState::Quarantine | SinkState::Journal => {
+                tracing::error!(sink, class, ?state, why, "rows wait in the journal");
+            }
+            SinkState::Starting | SinkState::Closed => {}
+        }
+    }
+
+    /// A request was answered OK.
+    pub(super) fn answered(&self) {
+        self.enter(SinkState::Delivering, "");
+        self.lock().status.requests += 1;
+    }
+
+    /// The tables found suspended at the last look.
+    pub(super) fn suspended(&self, tables: Vec<String>) {
+        let mut inner = self.lock();
+        if inner.status.suspended == tables {
+            return;
+        }
+        let (sink, class) = (inner.status.sink.clone(), inner.status.class.as_str());
+        inner.status.suspended.clone_from(&tables);
+        drop(inner);
+        if tables.is_empty() {
+            tracing::warn!(sink, class, "no table is suspended any more");
+        } else {
+            tracing::error!(sink, class, ?tables, "suspended: rows are answered OK and stay invisible; RESUME WAL");
+        }
+    }
+
+    /// What the journal could not give at the last look.
+    pub(super) fn journal(&self, damage: &[tripod_journal::Damage], missed_segments: u64) {
+        let mut inner = self.lock();
+        if inner.status.damaged.len() == damage.len() && inner.status.missed_segments == missed_segments {
+            return;
+        }
+        let places = damage.iter().map(|d| format!("{} offset {}: {}", d.path.display(), d.offset, d.what));
+        inner.status.damaged = places.collect();
+        inner.status.missed_segments = missed_segments;
+        let status = inner.status.clone();
+        drop(inner);
+        tracing::error!(
+            sink = status.sink,
+            class = status.class.as_str(),
+            damaged = ?status.damaged,
+            missed_segments,
+            "the journal has rows that this sink cannot read"
+        );
+    }
+
+    /// `rows` became visible, none of them recorded before `recorded_after`.
+    pub(super) fn seen(&self, rows: u64, recorded_after: Instant) {
+        let micros = u64::try_from(recorded_after.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if let Some(histogram) = &mut self.lock().visible_us {
+            histogram.saturating_record_n(micros, rows);
+        }
+    }
+
+    /// A copy for a reader.
+    pub(super) fn status(&self) -> SinkStatus {
+        let inner = self.lock();
+        let mut status = inner.status.clone();
+        if let Some(histogram) = inner.visible_us.as_ref().filter(|histogram| !histogram.is_empty()) {
+            let at = |quantile| Some(Duration::from_micros(histogram.value_at_quantile(quantile)));
+            (status.visible_p50, status.visible_p99) = (at(0.5), at(0.99));
+        }
+        status
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_goes_on_keeps_its_since_and_shows_the_newest_reason() {
+        let board = Board::new("main", Importance::Critical);
+        board.enter(SinkState::Unavailable, "Connection refused");
+        let first = board.status();
+        board.enter(SinkState::Unavailable, "timed out");
+        let second = board.status();
+        assert_eq!(first.since, second.since);
+        assert_eq!(second.why, "timed out");
+        board.answered();
+        let third = board.status();
+        assert_eq!((third.state, third.why.as_str(), third.requests), (SinkState::Delivering, "", 1));
+        assert!(third.since >= second.since);
+    }
+
+    #[test]
+    fn quantiles_are_of_rows_not_of_requests() {
+        let board = Board::new("main", Importance::Standard);
+        assert_eq!(board.status().visible_p50, None);
+        let now = Instant::now();
+        board.seen(98, now);
+        board.seen(2, now.checked_sub(Duration::from_secs(5)).unwrap());
+        let status = board.status();
+        assert!(status.visible_p50.unwrap() < Duration::from_secs(1));
+        assert!(status.visible_p99.unwrap() >= Duration::from_secs(5));
+    }
+}
