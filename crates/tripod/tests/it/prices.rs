@@ -146,7 +146,8 @@ async fn four_writers_with_shuffled_slots_and_no_reader_ever_sees_a_slot_go_back
                 state ^= state << 13;
                 state ^= state >> 7;
                 state ^= state << 17;
-                slots.swap(i, usize::try_from(state % (i as u64 + 1)).unwrap());
+                let upto = u64::try_from(i).unwrap() + 1;
+                slots.swap(i, usize::try_from(state % upto).unwrap());
             }
             let (mut written, mut older) = (0, 0);
             for slot in slots {
