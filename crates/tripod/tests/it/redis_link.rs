@@ -207,3 +207,116 @@ async fn the_settings_of_an_instance_are_judged_by_what_it_is_for() {
     let findings = check_instance(&link, &events).await.unwrap();
     assert!(findings.iter().any(|f| f.object == "user tripod_bot" && f.action == FindingAction::Unknown));
 }
+
+/// A primary, a replica and one sentinel, without passwords, in a temporary directory.
+struct Trio {
+    directory: tempfile::TempDir,
+    ports: [u16; 3],
+    children: Vec<std::process::Child>,
+}
+
+impl Trio {
+    const PRIMARY: usize = 0;
+    const REPLICA: usize = 1;
+    const SENTINEL: usize = 2;
+
+    async fn start() -> Self {
+        let held = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let ports = held.each_ref().map(|listener| listener.local_addr().unwrap().port());
+        drop(held);
+        let directory = tempfile::tempdir().unwrap();
+        let mut trio = Self { directory, ports, children: Vec::new() };
+        let [primary, replica, sentinel] = ports;
+        trio.spawn("primary", &format!("port {primary}\nrepl-diskless-sync-delay 0\n"), &[]);
+        trio.spawn("replica", &format!("port {replica}\nreplicaof 127.0.0.1 {primary}\n"), &[]);
+        eventually("the replica follows", async || {
+            trio.ask(Self::REPLICA, &["INFO", "replication"]).await.is_some_and(|text| text.contains("link_status:up"))
+        })
+        .await;
+        let monitor = format!(
+            "port {sentinel}\nsentinel monitor tripod 127.0.0.1 {primary} 1\nsentinel down-after-milliseconds tripod 2000\n"
+        );
+        trio.spawn("sentinel", &monitor, &["--sentinel"]);
+        eventually("the sentinel knows the replica", async || {
+            trio.ask(Self::SENTINEL, &["INFO", "sentinel"]).await.is_some_and(|text| text.contains("slaves=1"))
+        })
+        .await;
+        trio
+    }
+
+    fn spawn(&mut self, name: &str, settings: &str, arguments: &[&str]) {
+        let directory = self.directory.path().join(name);
+        std::fs::create_dir(&directory).unwrap();
+        let conf = directory.join("redis.conf");
+        let common = format!("bind 127.0.0.1\ndir {0}\nlogfile {0}/redis.log\n", directory.display());
+        std::fs::write(&conf, common + settings).unwrap();
+        let binary = std::env::var_os("TRIPOD_REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
+        let mut command = std::process::Command::new(binary);
+        let child = command.arg(conf).args(arguments).stdout(std::process::Stdio::null()).spawn().unwrap();
+        self.children.push(child);
+    }
+
+    async fn ask(&self, which: usize, words: &[&str]) -> Option<String> {
+        let client = ::redis::Client::open(("127.0.0.1", self.ports[which])).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+        ::redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.ok()
+    }
+
+    fn config(&self) -> Config {
+        let mut config = Config::default();
+        config.redis.events.mode = tripod::config::RedisMode::Sentinel;
+        // The first sentinel is not there; the second is asked.
+        config.redis.events.addresses = vec!["127.0.0.1:1".into(), format!("127.0.0.1:{}", self.ports[Self::SENTINEL])];
+        config
+    }
+}
+
+impl Drop for Trio {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_sentinels_the_link_follows_the_primary() {
+    let trio = Trio::start().await;
+    let config = trio.config();
+    let events = tripod::events::Events::connect(&config).await.unwrap();
+    let publisher = events.publisher("fills").unwrap();
+    assert_eq!(events.link().address(), format!("127.0.0.1:{}", trio.ports[Trio::PRIMARY]));
+    publisher.publish("fill", &1).await.unwrap();
+    eventually("the replica has it", async || {
+        trio.ask(Trio::REPLICA, &["EXISTS", "events:fills"]).await.as_deref() == Some("1")
+    })
+    .await;
+
+    // Refused until the sentinel has asked the replica how far it is.
+    eventually("the sentinel begins a failover", async || {
+        trio.ask(Trio::SENTINEL, &["SENTINEL", "FAILOVER", "tripod"]).await.as_deref() == Some("OK")
+    })
+    .await;
+    let replica = format!("127.0.0.1:{}", trio.ports[Trio::REPLICA]);
+    eventually("the link leads to the new primary", async || {
+        // A publish on the way may go to the old primary, or nowhere; it must not hang or panic.
+        let _ = publisher.publish("fill", &2).await;
+        events.link().address() == replica && events.link().is_connected()
+    })
+    .await;
+    let id = publisher.publish("fill", &3).await.unwrap().to_string();
+    let mut there =
+        ::redis::Client::open(format!("redis://{replica}")).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let role: Vec<::redis::Value> = ::redis::cmd("ROLE").query_async(&mut there).await.unwrap();
+    assert_eq!(role[0], ::redis::Value::BulkString(b"master".to_vec()));
+    let found: Vec<(String, ::redis::Value)> =
+        ::redis::cmd("XRANGE").arg("events:fills").arg(&id).arg(&id).query_async(&mut there).await.unwrap();
+    assert_eq!(found.len(), 1, "the event is not on the new primary");
+
+    // A name that no sentinel knows is said as such.
+    let mut unknown = config.redis.events.clone();
+    unknown.primary_name = "nobody".into();
+    let error = Link::connect(&unknown, Server::RedisEvents).await.unwrap_err();
+    assert!(matches!(&error, Error::Unreachable { address, .. } if address.contains("nobody")), "{error:?}");
+}
