@@ -12,7 +12,7 @@
 //! ```
 //! Operation: [`Link::connect`] proves the login once; from then on the supervisor alone connects. It looks at the
 //! connection once a second and whenever a call met trouble, and while there is none every call fails at once with
-//! [`Error::Unreachable`](crate::Error::Unreachable).
+//! [`Error::Unreachable`].
 
 mod dedicated;
 mod fault;
