@@ -24,11 +24,6 @@ impl Output {
         Self { json, quiet }
     }
 
-    /// True where stdout is to carry one JSON document.
-    pub(crate) fn is_json(self) -> bool {
-        self.json
-    }
-
     /// One sentence for the operator.
     pub(crate) fn say(self, words: impl AsRef<str>) {
         if !self.quiet {
