@@ -1,8 +1,6 @@
 //! Tests on real servers: one binary, a module per topic. Each test has servers, journals and names of its own.
 
 mod delivery;
-//! Tests against real servers; one module per topic.
-
 mod events;
 mod prices;
 mod redis_link;

@@ -161,10 +161,7 @@ pub(super) struct Flow {
 impl Flow {
     /// Joins the group and takes over what an earlier, killed run left in it.
     pub(super) async fn open(events: &Events, cap: u64) -> anyhow::Result<Self> {
-        let mut options = ConsumerOptions::default();
-        options.start = Start::Newest;
-        options.batch = PIPELINE_EVENTS_MAX;
-        options.block = BLOCK;
+        let options = ConsumerOptions { name: None, start: Start::Newest, batch: PIPELINE_EVENTS_MAX, block: BLOCK };
         let mut consumer = events.consumer(TOPIC, GROUP, options).await?;
         let (leftovers, trimmed_before) = drain(events, &mut consumer)
             .await
