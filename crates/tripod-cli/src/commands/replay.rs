@@ -186,9 +186,8 @@ impl Run {
     /// What ^C leaves.
     fn stopped(&self, legs: Arc<Legs>, driven: &Driven) -> Stop {
         close(legs);
-        let left = ledger_of(&self.config).map_or(driven.settled.left, |ledger| {
-            ledger.iter().map(|row| row.pending + row.delivered).sum()
-        });
+        let left = ledger_of(&self.config)
+            .map_or(driven.settled.left, |ledger| ledger.iter().map(|row| row.pending + row.delivered).sum());
         Stop::untrue(
             format!(
                 "stopped after {} of {} rows; {left} of them are in the journal and not visible yet, none is lost",

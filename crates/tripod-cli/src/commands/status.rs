@@ -175,9 +175,9 @@ async fn redis(config: &Config, server: Server) -> (ServerStatus, Vec<EventInfo>
         };
         Ok(((instance.version, wrong), streams))
     };
-    let answer = tokio::time::timeout(ANSWER_WITHIN, asked).await.unwrap_or_else(|_| {
-        Err(Error::Deadline { server, what: "status".to_owned(), after: ANSWER_WITHIN })
-    });
+    let answer = tokio::time::timeout(ANSWER_WITHIN, asked)
+        .await
+        .unwrap_or_else(|_| Err(Error::Deadline { server, what: "status".to_owned(), after: ANSWER_WITHIN }));
     let (answer, streams) = match answer {
         Ok((answer, streams)) => (Ok(answer), streams),
         Err(error) => (Err(error), Vec::new()),
@@ -241,7 +241,15 @@ fn ledger_words(ledger: &[LedgerRow]) -> String {
         return "nothing was recorded here yet\n".to_owned();
     }
     let mut table = output::table(&[
-        "table", "sink", "recorded", "pending", "delivered", "visible", "quarantined", "dropped", "adds up",
+        "table",
+        "sink",
+        "recorded",
+        "pending",
+        "delivered",
+        "visible",
+        "quarantined",
+        "dropped",
+        "adds up",
     ]);
     for row in ledger {
         let counts = [row.recorded, row.pending, row.delivered, row.visible, row.quarantined, row.dropped];
@@ -255,9 +263,8 @@ fn ledger_words(ledger: &[LedgerRow]) -> String {
 }
 
 fn streams_words(streams: &[EventInfo]) -> String {
-    let mut table = output::table(&[
-        "topic", "length", "cap", "group", "lag", "pending", "trimmed unread", "trimmed pending",
-    ]);
+    let mut table =
+        output::table(&["topic", "length", "cap", "group", "lag", "pending", "trimmed unread", "trimmed pending"]);
     for stream in streams {
         let head = [stream.topic.clone(), stream.length.to_string(), stream.cap.to_string()];
         if stream.groups.is_empty() {

@@ -108,9 +108,8 @@ struct SumReport {
 impl Report {
     pub(crate) fn new(facts: &Facts<'_>) -> Self {
         let sinks: Vec<Sink> = facts.proofs.iter().map(sink_report).collect();
-        let over = |pick: fn(&TableReport) -> u64| -> u64 {
-            sinks.iter().flat_map(|sink| &sink.tables).map(pick).sum()
-        };
+        let over =
+            |pick: fn(&TableReport) -> u64| -> u64 { sinks.iter().flat_map(|sink| &sink.tables).map(pick).sum() };
         // Each row is asked of every server: the worst of them counts.
         let visible = sinks.iter().map(|sink| sink.tables.iter().map(|table| table.visible).sum()).min().unwrap_or(0);
         let proven = !sinks.is_empty() && sinks.iter().flat_map(|sink| &sink.tables).all(|table| table.ok);
@@ -167,7 +166,7 @@ impl Report {
         let files = if facts.files == 1 { "1 file".to_owned() } else { format!("{} files", facts.files) };
         let _ = writeln!(
             text,
-            "replayed {} rows of {files} in {:.1} s; the first row stands at {}",
+            "replayed {} rows of {files} in {:.1} s; the first row stands at {} (--start-at)",
             facts.survey.rows,
             driven.producing.as_secs_f64(),
             self.start_at,
@@ -196,12 +195,19 @@ impl Report {
 
     fn tables_words(&self) -> String {
         let mut table = output::table(&[
-            "table", "sink", "expected", "visible", "lost", "doubled", "different", "of others", "sums",
+            "table",
+            "sink",
+            "expected",
+            "visible",
+            "lost",
+            "doubled",
+            "different",
+            "of others",
+            "sums",
         ]);
         for sink in &self.sinks {
             for found in &sink.tables {
-                let counts =
-                    [found.expected, found.visible, found.lost, found.doubled, found.different, found.foreign];
+                let counts = [found.expected, found.visible, found.lost, found.doubled, found.different, found.foreign];
                 let mut cells = vec![found.table.to_owned(), sink.name.clone()];
                 cells.extend(counts.iter().map(ToString::to_string));
                 cells.push(if found.sums.iter().all(|sum| sum.ok) { "equal" } else { "DIFFER" }.to_owned());

@@ -95,7 +95,6 @@ pub(crate) struct Steps<'a> {
 }
 
 impl Steps<'_> {
-
     /// How many silences were shortened so far.
     pub(crate) fn silences_cut(&self) -> u64 {
         self.timeline.silences_cut()

@@ -134,7 +134,11 @@ fn count(number: usize) -> u64 {
 }
 
 /// Reads one token after the other while the writer writes.
-pub(super) async fn read(prices: Prices, tokens: Vec<Token>, mut produced_all: watch::Receiver<bool>) -> anyhow::Result<Read> {
+pub(super) async fn read(
+    prices: Prices,
+    tokens: Vec<Token>,
+    mut produced_all: watch::Receiver<bool>,
+) -> anyhow::Result<Read> {
     let mut read = Read { found: 0, absent: 0, failed: 0, latency_ns: Histogram::new_with_max(60_000_000_000, 3)? };
     let mut tick = tokio::time::interval(READ_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

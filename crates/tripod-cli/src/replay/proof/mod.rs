@@ -13,6 +13,8 @@
 //! ```
 
 mod matching;
+#[cfg(test)]
+mod tests;
 mod windows;
 
 use anyhow::{Context as _, bail};
