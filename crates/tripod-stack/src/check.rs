@@ -1,0 +1,81 @@
+//! How each server is, asked of the kernel and of the server itself.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::layout::Layout;
+use crate::server::Probe;
+use crate::state::Stack;
+use crate::{ServerName, process, supervisor};
+
+/// A server that does not answer within this is unreachable.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// How a server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunState {
+    /// It answers a login in its own protocol.
+    Running,
+    /// Its process lives and it says, or its ports say, that it is not ready yet.
+    Starting,
+    /// It does not run and is not meant to.
+    Stopped,
+    /// It does not run and is meant to.
+    Dead,
+    /// Its process lives and it does not answer.
+    Unreachable,
+}
+
+/// One server of a stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServerState {
+    /// Which one.
+    pub name: ServerName,
+    /// `questdb`, `postgres` or `redis`.
+    pub kind: &'static str,
+    /// How it is.
+    pub state: RunState,
+    /// Its main process.
+    pub pid: Option<u32>,
+    /// Its version, where it answered.
+    pub version: Option<String>,
+    /// `host:port`: of HTTP for QuestDB.
+    pub address: String,
+    /// Why it is not running; empty where it is.
+    pub detail: String,
+}
+
+/// Each server of the stack in `data_dir`; empty where there is no stack. Changes nothing and takes no lock.
+///
+/// # Errors
+/// [`crate::Error::State`] where what is recorded cannot be read.
+pub fn check(data_dir: &Path) -> Result<Vec<ServerState>> {
+    if !data_dir.exists() {
+        return Ok(Vec::new());
+    }
+    let layout = Layout::of(data_dir)?;
+    let Some(stack) = Stack::read(&layout)? else { return Ok(Vec::new()) };
+    let supervised = supervisor::alive(&layout)?.is_some();
+    Ok(stack.state.servers.iter().map(|server| look(&stack, server, supervised, ANSWER_WITHIN)).collect())
+}
+
+pub(crate) fn look(stack: &Stack, server: ServerName, supervised: bool, at_most: Duration) -> ServerState {
+    let pid = process::main_of(&stack.state.id, server).map(|main| main.pid.as_raw_nonzero().get().unsigned_abs());
+    let (state, version, detail) = match pid {
+        None if !stack.state.wanted => (RunState::Stopped, None, "not started".to_owned()),
+        None if supervised => (RunState::Dead, None, "ended; the supervisor starts it again".to_owned()),
+        None => (RunState::Dead, None, "ended, and there is no supervisor; run `tripod up`".to_owned()),
+        Some(_) => match stack.probe(server, at_most) {
+            Probe::Ready(version) if supervised => (RunState::Running, version, String::new()),
+            Probe::Ready(version) => (RunState::Running, version, "without a supervisor; run `tripod up`".to_owned()),
+            Probe::Starting(why) => (RunState::Starting, None, why),
+            Probe::Silent(why) => (RunState::Unreachable, None, why),
+        },
+    };
+    let address = format!("127.0.0.1:{}", stack.state.ports.first(server));
+    ServerState { name: server, kind: server.kind(), state, pid, version, address, detail }
+}

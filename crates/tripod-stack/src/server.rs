@@ -1,0 +1,214 @@
+//! The four servers as one shape: names, which of them, and the same few functions for each.
+//!
+//! Constraints: what differs between the servers stands in `questdb`, `postgres` and `redis`, one file each, with the
+//! same functions; nothing else in the crate knows a server's flags or protocol.
+
+use std::fmt;
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{During as _, Result};
+use crate::state::Stack;
+use crate::{postgres, process, questdb, redis};
+
+/// One of the servers of a stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServerName {
+    /// The tape.
+    #[serde(rename = "questdb")]
+    QuestDb,
+    /// Reference data.
+    Postgres,
+    /// Latest prices: Redis without a disk.
+    RedisPrices,
+    /// Event streams and signals: Redis with an append-only file.
+    RedisEvents,
+}
+
+impl ServerName {
+    /// All of them, in the order in which they are listed and stopped.
+    pub const ALL: [Self; 4] = [Self::Postgres, Self::QuestDb, Self::RedisPrices, Self::RedisEvents];
+
+    /// The name of its directory, its log, its place in `--json`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::QuestDb => "questdb",
+            Self::Postgres => "postgres",
+            Self::RedisPrices => "redis-prices",
+            Self::RedisEvents => "redis-events",
+        }
+    }
+
+    /// The kind of server: `questdb`, `postgres` or `redis`.
+    #[must_use]
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::QuestDb => "questdb",
+            Self::Postgres => "postgres",
+            Self::RedisPrices | Self::RedisEvents => "redis",
+        }
+    }
+
+    /// The signal that ends it in order.
+    pub(crate) fn stop_signal(self) -> Signal {
+        match self {
+            Self::QuestDb => Signal::TERM,
+            // "Fast": ends the sessions. SIGTERM would wait for the clients to go.
+            Self::Postgres => Signal::INT,
+            Self::RedisPrices | Self::RedisEvents => Signal::TERM,
+        }
+    }
+
+    /// How long it may take for that before it is killed. QuestDB's first run writes its class archive at the end.
+    pub(crate) fn stop_grace(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::QuestDb => 20,
+            Self::Postgres => 15,
+            Self::RedisPrices | Self::RedisEvents => 10,
+        })
+    }
+}
+
+impl fmt::Display for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Servers {
+    /// The tape.
+    pub questdb: bool,
+    /// Reference data.
+    pub postgres: bool,
+    /// Latest prices.
+    pub redis_prices: bool,
+    /// Event streams and signals.
+    pub redis_events: bool,
+}
+
+impl Servers {
+    /// Every one.
+    pub const ALL: Self = Self { questdb: true, postgres: true, redis_prices: true, redis_events: true };
+    /// None; to build a choice from: `Servers { questdb: true, ..Servers::NONE }`.
+    pub const NONE: Self = Self { questdb: false, postgres: false, redis_prices: false, redis_events: false };
+
+    /// One alone.
+    #[must_use]
+    pub fn only(server: ServerName) -> Self {
+        Self {
+            questdb: server == ServerName::QuestDb,
+            postgres: server == ServerName::Postgres,
+            redis_prices: server == ServerName::RedisPrices,
+            redis_events: server == ServerName::RedisEvents,
+        }
+    }
+
+    /// Whether `server` is among them.
+    #[must_use]
+    pub fn has(self, server: ServerName) -> bool {
+        match server {
+            ServerName::QuestDb => self.questdb,
+            ServerName::Postgres => self.postgres,
+            ServerName::RedisPrices => self.redis_prices,
+            ServerName::RedisEvents => self.redis_events,
+        }
+    }
+
+    /// They, one by one.
+    pub fn iter(self) -> impl Iterator<Item = ServerName> {
+        ServerName::ALL.into_iter().filter(move |server| self.has(*server))
+    }
+
+    /// These and those.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            questdb: self.questdb || other.questdb,
+            postgres: self.postgres || other.postgres,
+            redis_prices: self.redis_prices || other.redis_prices,
+            redis_events: self.redis_events || other.redis_events,
+        }
+    }
+}
+
+/// What a server answers in its own protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Probe {
+    /// It takes logins and answers; its version where the answer held it.
+    Ready(Option<String>),
+    /// It answers that it is not ready yet.
+    Starting(String),
+    /// It does not answer, or not as it should.
+    Silent(String),
+}
+
+impl Stack {
+    /// Finds the server's programs and records where they are.
+    pub(crate) fn find_programs(&mut self, server: ServerName) -> Result<()> {
+        let archives = self.layout.stack();
+        match server {
+            ServerName::QuestDb => questdb::find(&mut self.state.programs, &archives),
+            ServerName::Postgres => postgres::find(&mut self.state.programs),
+            ServerName::RedisPrices | ServerName::RedisEvents => redis::find(&mut self.state.programs),
+        }
+    }
+
+    /// Makes its directory and its config files as they must be for a start.
+    pub(crate) fn prepare(&self, server: ServerName) -> Result<()> {
+        match server {
+            ServerName::QuestDb => questdb::prepare(self),
+            ServerName::Postgres => postgres::prepare(self),
+            ServerName::RedisPrices | ServerName::RedisEvents => redis::prepare(self, server),
+        }
+    }
+
+    /// Starts it: without waiting for it to be ready, and only where no process of it lives (the caller looked).
+    pub(crate) fn start(&self, server: ServerName) -> Result<Child> {
+        let mut command = match server {
+            ServerName::QuestDb => questdb::command(self)?,
+            ServerName::Postgres => postgres::command(self)?,
+            ServerName::RedisPrices | ServerName::RedisEvents => redis::command(self, server),
+        };
+        let path = self.layout.log(server);
+        let log = open_log(&path)?;
+        let errors = log.try_clone().during("open", &path)?;
+        // A group of its own: what a terminal sends to the caller's group does not reach it.
+        command.process_group(0).stdin(Stdio::null()).stdout(log).stderr(errors);
+        command.spawn().during("start", std::path::Path::new(command.get_program()))
+    }
+
+    /// Asks it whether it is ready.
+    pub(crate) fn probe(&self, server: ServerName, at_most: Duration) -> Probe {
+        match server {
+            ServerName::QuestDb => questdb::probe(self, at_most),
+            ServerName::Postgres => postgres::probe(self, at_most),
+            ServerName::RedisPrices | ServerName::RedisEvents => redis::probe(self, server, at_most),
+        }
+    }
+
+    /// Its tag on the command line.
+    pub(crate) fn tag(&self, server: ServerName) -> String {
+        process::tag(&self.state.id, server)
+    }
+}
+
+/// A log that only grows at its end, so that the supervisor can cut it while servers write.
+pub(crate) fn open_log(path: &std::path::Path) -> Result<File> {
+    File::options().append(true).create(true).mode(0o600).open(path).during("open", path)
+}
+
+/// A command with an environment of its own: nothing of the caller's (a JAVA_TOOL_OPTIONS, a PGDATA) leaks in.
+pub(crate) fn clean_command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").env("TZ", "UTC").current_dir("/");
+    command
+}
