@@ -117,7 +117,9 @@ fn server_limits(deadline: Duration) -> String {
     let statement_ms = (deadline * 2 / 3).as_millis().max(1);
     let lock_ms = (deadline / 2).as_millis().max(1);
     let idle_ms = IDLE_IN_TRANSACTION.max(deadline).as_millis();
-    format!("-c statement_timeout={statement_ms} -c lock_timeout={lock_ms} -c idle_in_transaction_session_timeout={idle_ms}")
+    format!(
+        "-c statement_timeout={statement_ms} -c lock_timeout={lock_ms} -c idle_in_transaction_session_timeout={idle_ms}"
+    )
 }
 
 /// TLS that checks the server's certificate and name against the operating system's store.

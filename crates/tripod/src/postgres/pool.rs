@@ -157,11 +157,9 @@ impl Inner {
                     after: after.unwrap_or(self.deadline),
                 }
             }
-            other => Error::Unreachable {
-                server: Server::Postgres,
-                address: self.address.clone(),
-                source: Box::new(other),
-            },
+            other => {
+                Error::Unreachable { server: Server::Postgres, address: self.address.clone(), source: Box::new(other) }
+            }
         }
     }
 

@@ -139,10 +139,8 @@ impl Tokens {
         let sorted: Vec<&Listing> = newest.into_values().collect();
         for batch in sorted.chunks(BATCH_ROWS) {
             let rows = sql::ListingColumns::new(batch);
-            let done = self
-                .postgres
-                .call("store a token list", async |client| rows.store(client, list_name).await)
-                .await?;
+            let done =
+                self.postgres.call("store a token list", async |client| rows.store(client, list_name).await).await?;
             summary.add(done);
         }
         Ok(summary)

@@ -8,7 +8,9 @@ use tokio_postgres::Client;
 use tripod::postgres::{Login, Postgres, migrations};
 use tripod::{Advice, Error, Server};
 
-use crate::postgres_server::{Database, bin, wait_until};
+use tripod_stack::ServerName;
+
+use crate::postgres_server::{Database, stack, wait_until};
 
 async fn text(client: &Client, sql: &str) -> Vec<String> {
     client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
@@ -62,9 +64,10 @@ async fn an_empty_database_migrates_to_exactly_the_expected_schema() {
     let database = Database::empty().await;
     migrations::apply(&database.config).await.unwrap();
     let (directory, port) = database.config.hosts[0].rsplit_once(':').unwrap();
-    let dump = Command::new(bin().join("pg_dump"))
-        .env("PGPASSWORD", "only-for-tests")
-        .args(["--schema-only", "--schema=tripod", "-U", "postgres", "-h", directory, "-p", port])
+    let admin = stack().admin(ServerName::Postgres);
+    let dump = Command::new("pg_dump")
+        .env("PGPASSWORD", admin.password())
+        .args(["--schema-only", "--schema=tripod", "-U", admin.user, "-h", directory, "-p", port])
         .arg(&database.config.database)
         .output()
         .unwrap();
@@ -135,7 +138,7 @@ async fn each_login_is_stopped_at_what_it_must_not_do() {
         )
         .await
         .unwrap();
-    let bot = database.login("tripod_bot").await;
+    let bot = database.bot_login().await;
     for sql in [
         "CREATE TABLE tripod.mine (a int)",
         "CREATE TABLE public.mine (a int)",
@@ -166,7 +169,7 @@ async fn each_login_is_stopped_at_what_it_must_not_do() {
     ] {
         assert_eq!(code(&bot, sql).await, "00000", "the bot must be able to {sql}");
     }
-    let admin = database.login("tripod_admin").await;
+    let admin = database.admin_login().await;
     admin.batch_execute("SET ROLE tripod_operator").await.unwrap();
     assert_eq!(code(&admin, "UPDATE tripod.settings SET value = '2', changed_by = 'me', reason = 'x'").await, "00000");
     for sql in [
@@ -191,7 +194,8 @@ async fn each_login_is_stopped_at_what_it_must_not_do() {
             assert!(error.message().contains("append-only"), "{sql}: {error}");
         }
     }
-    let kept = "SELECT (SELECT count(*) FROM tripod.settings_history) || ' ' || (SELECT count(*) FROM tripod.token_changes)";
+    let kept =
+        "SELECT (SELECT count(*) FROM tripod.settings_history) || ' ' || (SELECT count(*) FROM tripod.token_changes)";
     assert_eq!(text(&superuser, kept).await, ["2 2"]);
 }
 
@@ -203,8 +207,14 @@ async fn a_frozen_server_costs_a_deadline_and_no_more_and_it_heals_by_itself() {
     let bot = database.bot();
     // Both connections exist and are idle, then both processes behind them stop.
     let (one, two) = tokio::join!(
-        bot.call("warm", async |c| Ok(c.query_one("SELECT pg_backend_pid(), pg_sleep(0.2)", &[]).await?.get::<_, i32>(0))),
-        bot.call("warm", async |c| Ok(c.query_one("SELECT pg_backend_pid(), pg_sleep(0.2)", &[]).await?.get::<_, i32>(0))),
+        bot.call("warm", async |c| Ok(c
+            .query_one("SELECT pg_backend_pid(), pg_sleep(0.2)", &[])
+            .await?
+            .get::<_, i32>(0))),
+        bot.call("warm", async |c| Ok(c
+            .query_one("SELECT pg_backend_pid(), pg_sleep(0.2)", &[])
+            .await?
+            .get::<_, i32>(0))),
     );
     let frozen = [one.unwrap(), two.unwrap()];
     assert_ne!(frozen[0], frozen[1]);

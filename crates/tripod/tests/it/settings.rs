@@ -5,7 +5,7 @@ use serde_json::json;
 use tripod::Error;
 use tripod::settings::{Change, Settings};
 
-use crate::postgres_server::Database;
+use crate::postgres_server::{ADMIN, Database};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Limits {
@@ -42,7 +42,7 @@ async fn every_write_is_a_revision_with_who_when_and_why() {
     assert_eq!(told, [(2, "calmer market", "ada"), (1, "first", "ada")]);
     assert_eq!(history[0].before, Some(json!({"max_position": "18446744073709551615", "slippage_bps": 50})));
     assert_eq!(history[1].before, None);
-    assert_eq!(history[0].login, "tripod_admin");
+    assert_eq!(history[0].login, ADMIN);
     assert!(history[0].changed_at >= history[1].changed_at);
 
     // A change by hand is in the history too, with the login that the server saw.
@@ -52,7 +52,7 @@ async fn every_write_is_a_revision_with_who_when_and_why() {
         .await
         .unwrap();
     let history = settings.history("bot", "limits", 1).await.unwrap();
-    assert_eq!((history[0].revision, history[0].login.as_str()), (3, "postgres"));
+    assert_eq!((history[0].revision, history[0].login.as_str()), (3, "tripod_admin"));
 }
 
 #[tokio::test]

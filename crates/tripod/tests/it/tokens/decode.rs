@@ -68,8 +68,14 @@ fn amounts_and_authorities_are_exact() {
     assert!(bern.data[4..36].iter().any(|b| *b != 0));
     assert_eq!(bern.mint().mint_authority, None);
     let fees = bern.mint().extensions[0].fields().unwrap();
-    assert_eq!(fees["olderTransferFee"], json!({"epoch": "624", "maximumFee": "3906250000000000000", "transferFeeBasisPoints": 420}));
-    assert_eq!(fees["newerTransferFee"], json!({"epoch": "698", "maximumFee": "3906250000000000000", "transferFeeBasisPoints": 269}));
+    assert_eq!(
+        fees["olderTransferFee"],
+        json!({"epoch": "624", "maximumFee": "3906250000000000000", "transferFeeBasisPoints": 420})
+    );
+    assert_eq!(
+        fees["newerTransferFee"],
+        json!({"epoch": "698", "maximumFee": "3906250000000000000", "transferFeeBasisPoints": 269})
+    );
     let official = PodStateWithExtensions::<PodMint>::unpack(&bern.data).unwrap();
     let official = official.get_extension::<TransferFeeConfig>().unwrap();
     assert_eq!(fees["withheldAmount"], u64::from(official.withheld_amount).to_string());
@@ -163,8 +169,24 @@ fn fields_of(number: u16, value: Vec<u8>) -> Result<serde_json::Value, String> {
 #[test]
 fn each_of_the_nineteen_has_fields_at_its_length_and_an_error_at_any_other() {
     let lengths = [
-        (1, 108), (3, 32), (4, 65), (6, 1), (9, 0), (10, 52), (12, 32), (14, 64), (16, 129), (18, 64), (20, 64),
-        (21, 80), (22, 64), (23, 72), (24, 196), (25, 56), (26, 33), (28, 32),
+        (1, 108),
+        (3, 32),
+        (4, 65),
+        (6, 1),
+        (9, 0),
+        (10, 52),
+        (12, 32),
+        (14, 64),
+        (16, 129),
+        (18, 64),
+        (20, 64),
+        (21, 80),
+        (22, 64),
+        (23, 72),
+        (24, 196),
+        (25, 56),
+        (26, 33),
+        (28, 32),
     ];
     for (number, length) in lengths {
         assert!(fields_of(number, vec![1; length]).is_ok(), "{number}");

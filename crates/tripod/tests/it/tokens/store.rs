@@ -144,7 +144,8 @@ async fn every_change_is_kept_with_what_it_was_and_learning_is_no_change() {
     assert_eq!((added, found.len()), (7, 9), "{found:?}");
 
     tokens.store(&[bern.seen_at(13)], "rpc").await.unwrap();
-    let removed = changes(&database).await.into_iter().filter(|c| c.2.is_none() && c.0.starts_with("extension")).count();
+    let removed =
+        changes(&database).await.into_iter().filter(|c| c.2.is_none() && c.0.starts_with("extension")).count();
     assert_eq!(removed, 7);
     let stored = tokens.get(&bern.address).await.unwrap().unwrap();
     assert_eq!(stored.extensions.len(), 1);
@@ -238,7 +239,10 @@ async fn the_chain_outranks_a_list_whichever_came_first() {
     for field in ["decimals", "name", "symbol"] {
         assert!(fields.iter().any(|f| f == field), "{field} in {fields:?}");
     }
-    assert!(!fields.iter().any(|f| f.contains("authority") || f == "program" || f.starts_with("extension")), "{fields:?}");
+    assert!(
+        !fields.iter().any(|f| f.contains("authority") || f == "program" || f.starts_with("extension")),
+        "{fields:?}"
+    );
 }
 
 #[tokio::test]
