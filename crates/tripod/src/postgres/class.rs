@@ -78,6 +78,16 @@ pub(super) fn connection_is_good(error: &tokio_postgres::Error) -> bool {
         && !is_stale_plan(error)
 }
 
+/// True where nobody answered, or only to say that the server is going, coming or not the primary.
+pub(super) fn is_absence(error: &tokio_postgres::Error) -> bool {
+    match error.code().map(tokio_postgres::error::SqlState::code) {
+        None => error.is_closed() || error.source().is_some_and(|s| s.is::<std::io::Error>()),
+        Some(code) => {
+            code.starts_with("57P") || classify(code) == Class::Connection || classify(code) == Class::ReadOnly
+        }
+    }
+}
+
 fn is_stale_plan(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(|e| e.code().code() == "0A000" && e.message().starts_with("cached plan"))
 }

@@ -160,9 +160,8 @@ mod tests {
 
     #[test]
     fn tls_is_never_given_up_for_a_socket() {
-        let mut config = config::Postgres::default();
-        config.tls = true;
-        config.hosts = vec!["/run/postgresql:5432".into()];
+        let hosts = vec!["/run/postgresql:5432".into()];
+        let mut config = config::Postgres { tls: true, hosts, ..Default::default() };
         let error = driver_config(&config, Login::Bot, Duration::from_secs(1)).unwrap_err();
         assert!(error.to_string().contains("tls"), "{error}");
         config.hosts = vec!["db:5432".into()];

@@ -166,7 +166,7 @@ impl Tokens {
         self.postgres
             .call("read tokens", async |client| {
                 let statement = client.prepare_cached(sql::BY_MINTS).await?;
-                Ok(StoredToken::from_rows(&client.query(&statement, &[&mints]).await?)?)
+                StoredToken::from_rows(&client.query(&statement, &[&mints]).await?)
             })
             .await
     }
@@ -180,7 +180,7 @@ impl Tokens {
         self.postgres
             .call("read tokens by symbol", async |client| {
                 let statement = client.prepare_cached(sql::BY_SYMBOL).await?;
-                Ok(StoredToken::from_rows(&client.query(&statement, &[&symbol, &SYMBOL_ANSWERS_MAX]).await?)?)
+                StoredToken::from_rows(&client.query(&statement, &[&symbol, &SYMBOL_ANSWERS_MAX]).await?)
             })
             .await
     }
