@@ -137,7 +137,9 @@ fn without_code(error: tokio_postgres::Error, what: &str, address: &str) -> Erro
             source: Some(error.into()),
         };
     }
-    if error.is_closed() || io.is_some() {
+    // A certificate that does not fit comes as an I/O error too, and no waiting mends it.
+    let certificate = io.and_then(std::io::Error::get_ref).is_some_and(|e| e.is::<rustls::Error>());
+    if !certificate && (error.is_closed() || io.is_some()) {
         return Error::Unreachable { server, address: address.to_owned(), source: error.into() };
     }
     let said = source.map_or_else(|| error.to_string(), |s| format!("{error}: {s}"));
