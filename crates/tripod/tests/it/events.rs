@@ -59,7 +59,7 @@ async fn drain(consumer: &mut Consumer) -> Vec<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cap_holds_at_every_moment_while_25_000_are_published() {
-    let server = TestRedis::start().await;
+    let server = TestRedis::events();
     let events = Events::connect(&capped(server.config(), 10_000)).await.unwrap();
     let publisher = events.publisher("fills").unwrap();
     let publishing = {
@@ -92,7 +92,7 @@ async fn the_cap_holds_at_every_moment_while_25_000_are_published() {
 
 #[tokio::test]
 async fn a_publish_gives_the_id_it_has_in_the_stream_and_a_key_makes_it_one_event() {
-    let server = TestRedis::start().await;
+    let server = TestRedis::events();
     let events = Events::connect(&server.config()).await.unwrap();
     let publisher = events.publisher("fills").unwrap();
     let first = publisher.publish("fill", &fill(1)).await.unwrap();
@@ -131,7 +131,7 @@ async fn a_publish_gives_the_id_it_has_in_the_stream_and_a_key_makes_it_one_even
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_of_two_reads_everything_exactly_once() {
     const COUNT: u64 = 3000;
-    let server = TestRedis::start().await;
+    let server = TestRedis::events();
     let events = Events::connect(&server.config()).await.unwrap();
     let publisher = events.publisher("fills").unwrap();
     let seen: Mutex<HashMap<u64, u32>> = Mutex::default();
@@ -174,7 +174,7 @@ async fn a_group_of_two_reads_everything_exactly_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_dead_consumer_held_goes_to_a_live_one() {
-    let server = TestRedis::start().await;
+    let server = TestRedis::events();
     let events = Events::connect(&capped(server.config(), 10_000)).await.unwrap();
     let publisher = events.publisher("fills").unwrap();
     publisher.publish_many(&drafts(0..250)).await.unwrap();
@@ -216,7 +216,7 @@ async fn what_a_dead_consumer_held_goes_to_a_live_one() {
 
 #[tokio::test]
 async fn an_event_whose_handler_fails_comes_again_and_the_others_do_not() {
-    let server = TestRedis::start().await;
+    let server = TestRedis::events();
     let events = Events::connect(&capped(server.config(), 10_000)).await.unwrap();
     events.publisher("fills").unwrap().publish_many(&drafts(0..10)).await.unwrap();
     let mut consumer = events.consumer("fills", "ledger", options()).await.unwrap();
@@ -242,7 +242,7 @@ async fn an_event_whose_handler_fails_comes_again_and_the_others_do_not() {
 
 #[tokio::test]
 async fn what_the_cap_took_is_counted_for_each_group() {
-    let server = TestRedis::start().await;
+    let server = TestRedis::events();
     let events = Events::connect(&capped(server.config(), 100)).await.unwrap();
     let publisher = events.publisher("fills").unwrap();
     assert_eq!(events.info("fills").await.unwrap(), None);
@@ -300,7 +300,7 @@ async fn what_the_cap_took_is_counted_for_each_group() {
 
 /// Breaks something under a running consumer and expects that what is published afterwards arrives.
 async fn survives(what: &str, command: &[&str]) {
-    let server = TestRedis::start().await;
+    let server = TestRedis::events();
     let events = Events::connect(&capped(server.config(), 10_000)).await.unwrap();
     let publisher = events.publisher("fills").unwrap();
     publisher.publish_many(&drafts(0..5)).await.unwrap();
@@ -331,7 +331,7 @@ async fn a_deleted_stream_a_destroyed_group_and_a_flush_are_survived() {
 
 #[tokio::test]
 async fn a_group_made_again_begins_before_what_was_not_acknowledged() {
-    let server = TestRedis::start().await;
+    let server = TestRedis::events();
     let events = Events::connect(&server.config()).await.unwrap();
     events.publisher("fills").unwrap().publish_many(&drafts(0..10)).await.unwrap();
     let mut consumer = events.consumer("fills", "ledger", options()).await.unwrap();
@@ -353,8 +353,8 @@ async fn a_group_made_again_begins_before_what_was_not_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_outlives_a_killed_server_and_a_dropped_call() {
-    let mut server = TestRedis::start().await;
-    let events = Events::connect(&capped(server.tcp_config(), 10_000)).await.unwrap();
+    let server = TestRedis::events();
+    let events = Events::connect(&capped(server.config(), 10_000)).await.unwrap();
     let publisher = events.publisher("fills").unwrap();
     let mut consumer = events.consumer("fills", "ledger", options()).await.unwrap();
     // A call dropped while the server holds it back: its answer must not be taken for the next call's.
@@ -372,7 +372,7 @@ async fn a_consumer_outlives_a_killed_server_and_a_dropped_call() {
     server.kill();
     let error = consumer.next().await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
-    server.restart().await;
+    server.restart();
     eventually("the publisher is back", async || publisher.publish_many(&drafts(20..30)).await.is_ok()).await;
     eventually("the consumer is back", async || {
         while let Ok(batch) = consumer.next().await {
@@ -391,7 +391,7 @@ async fn a_consumer_outlives_a_killed_server_and_a_dropped_call() {
 
 #[tokio::test]
 async fn a_server_without_memory_says_so_and_a_pipeline_too() {
-    let server = TestRedis::start().await;
+    let server = TestRedis::events();
     let events = Events::connect(&server.config()).await.unwrap();
     let mut ask = server.ask().await;
     ::redis::cmd("CONFIG").arg(&["SET", "maxmemory", "1"]).exec_async(&mut ask).await.unwrap();

@@ -29,7 +29,7 @@ fn with_ttl(mut config: Config, ttl_ms: u64) -> Config {
 
 #[tokio::test]
 async fn the_key_holds_exactly_the_decimal_for_exactly_its_life() {
-    let server = TestRedis::start().await;
+    let server = TestRedis::prices();
     let mut ask = server.ask().await;
     let prices = Prices::connect(&with_ttl(server.config(), 1500)).await.unwrap();
     let report = prices.write(&[update(SOL, "152.1250", 298_417_223)]).await.unwrap();
@@ -65,7 +65,7 @@ async fn the_key_holds_exactly_the_decimal_for_exactly_its_life() {
 
 #[tokio::test]
 async fn the_two_functions_of_the_specification() {
-    let server = TestRedis::start().await;
+    let server = TestRedis::prices();
     let mut ask = server.ask().await;
     let prices = Prices::connect(&server.config()).await.unwrap();
     assert_eq!(prices.get_cached_price(SOL).await.unwrap(), None);
@@ -89,7 +89,7 @@ async fn the_two_functions_of_the_specification() {
 
 #[tokio::test]
 async fn an_older_slot_is_refused_also_after_the_price_has_expired() {
-    let server = TestRedis::start().await;
+    let server = TestRedis::prices();
     let mut ask = server.ask().await;
     let prices = Prices::connect(&with_ttl(server.config(), 100)).await.unwrap();
     prices.write(&[update(SOL, "1", 500)]).await.unwrap();
@@ -111,7 +111,7 @@ async fn an_older_slot_is_refused_also_after_the_price_has_expired() {
 async fn four_writers_with_shuffled_slots_and_no_reader_ever_sees_a_slot_go_back() {
     const TOKENS: usize = 10;
     const SLOTS: u64 = 400;
-    let server = TestRedis::start().await;
+    let server = TestRedis::prices();
     let config = server.config();
     let names: Vec<Token> = (0..TOKENS).map(|n| token(&format!("TOKEN{n}"))).collect();
     let done = Arc::new(AtomicBool::new(false));
@@ -146,7 +146,8 @@ async fn four_writers_with_shuffled_slots_and_no_reader_ever_sees_a_slot_go_back
                 state ^= state << 13;
                 state ^= state >> 7;
                 state ^= state << 17;
-                slots.swap(i, usize::try_from(state % (i as u64 + 1)).unwrap());
+                let upto = u64::try_from(i).unwrap() + 1;
+                slots.swap(i, usize::try_from(state % upto).unwrap());
             }
             let (mut written, mut older) = (0, 0);
             for slot in slots {
@@ -180,7 +181,7 @@ async fn four_writers_with_shuffled_slots_and_no_reader_ever_sees_a_slot_go_back
 
 #[tokio::test]
 async fn what_a_foreign_writer_sets_has_a_value_and_no_slot_and_does_not_lift_the_guard() {
-    let server = TestRedis::start().await;
+    let server = TestRedis::prices();
     let mut ask = server.ask().await;
     let prices = Prices::connect(&server.config()).await.unwrap();
     prices.write(&[update(SOL, "10", 500)]).await.unwrap();
@@ -202,7 +203,7 @@ async fn what_a_foreign_writer_sets_has_a_value_and_no_slot_and_does_not_lift_th
 
 #[tokio::test]
 async fn a_guard_that_makes_no_sense_counts_as_none_and_is_reported_and_replaced() {
-    let server = TestRedis::start().await;
+    let server = TestRedis::prices();
     let mut ask = server.ask().await;
     let prices = Prices::connect(&server.config()).await.unwrap();
     let guard_key = format!("guard:{{price:{SOL}}}");
@@ -224,7 +225,7 @@ async fn a_guard_that_makes_no_sense_counts_as_none_and_is_reported_and_replaced
 
 #[tokio::test]
 async fn what_is_no_price_or_no_token_is_refused_before_anything_is_written() {
-    let server = TestRedis::start().await;
+    let server = TestRedis::prices();
     let mut ask = server.ask().await;
     let prices = Prices::connect(&server.config()).await.unwrap();
     let one = Decimal::ONE;
@@ -251,7 +252,7 @@ async fn what_is_no_price_or_no_token_is_refused_before_anything_is_written() {
 
 #[tokio::test]
 async fn a_prefix_and_a_venue_keep_prices_apart() {
-    let server = TestRedis::start().await;
+    let server = TestRedis::prices();
     let mut config = server.config();
     let plain = Prices::connect(&config).await.unwrap();
     config.prices.key_prefix = "test-1:".into();
@@ -273,7 +274,7 @@ async fn a_prefix_and_a_venue_keep_prices_apart() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_follows_other_processes_and_heals_a_gap() {
-    let mut server = TestRedis::start().await;
+    let server = TestRedis::prices();
     let config = with_ttl(server.config(), 60_000);
     let writer = Prices::connect(&config).await.unwrap();
     let reader = Prices::connect(&config).await.unwrap();
@@ -294,7 +295,7 @@ async fn memory_follows_other_processes_and_heals_a_gap() {
     assert_eq!(writer.latest(&token(SOL)).unwrap().slot, Some(101));
 
     // A price written while the reader's feed is away is read again when it is back.
-    server.restart().await;
+    server.restart();
     eventually("the writer is back", async || writer.write(&[update(SOL, "1.7", 102)]).await.is_ok()).await;
     eventually("the reader has the price of the gap", async || slot_in_memory() == Some(102)).await;
     assert_eq!(reader.latest(&token("OTHER")).unwrap().slot, Some(7));
@@ -302,21 +303,21 @@ async fn memory_follows_other_processes_and_heals_a_gap() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_hangs_costs_a_write_its_deadline() {
-    let server = TestRedis::start().await;
-    let prices = Prices::connect(&server.tcp_config()).await.unwrap();
-    server.signal("STOP");
+    let server = TestRedis::prices();
+    let prices = Prices::connect(&server.config()).await.unwrap();
+    server.freeze();
     let start = Instant::now();
     let error = prices.write(&[update(SOL, "1", 1)]).await.unwrap_err();
     assert!(matches!(error, Error::Deadline { .. }), "{error:?}");
     assert!(start.elapsed() < 2 * DEADLINE, "{:?}", start.elapsed());
     assert_eq!(prices.latest(&token(SOL)).unwrap().slot, Some(1));
-    server.signal("CONT");
+    server.thaw();
     eventually("writes go on", async || prices.write(&[update(SOL, "2", 2)]).await.is_ok()).await;
 }
 
 #[tokio::test]
 async fn a_server_that_forgot_the_scripts_gets_them_again() {
-    let server = TestRedis::start().await;
+    let server = TestRedis::prices();
     let prices = Prices::connect(&server.config()).await.unwrap();
     prices.write(&[update(SOL, "1", 1)]).await.unwrap();
     let mut ask = server.ask().await;

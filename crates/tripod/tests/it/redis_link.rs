@@ -1,14 +1,13 @@
 //! The link against a real Redis that is killed, stopped, restarted, misconfigured.
 //!
-//! Each test has a server of its own ([`TestRedis`]), with the default user off and a bot's user that may not do what a
-//! bot must not.
+//! Each test that breaks something has a server of its own ([`TestRedis`]), set up as the product sets it up: the bot's
+//! user of these tests may do what a bot in production may.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tripod::redis::{FindingAction, Link, check_instance};
 use tripod::{Config, Error, Server};
+use tripod_stack::{ServerName, Servers, TestStack};
 
 /// Longest wait for anything in these tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -16,114 +15,70 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// The deadline of one call in these tests.
 pub(crate) const DEADLINE: Duration = Duration::from_millis(400);
 
-const PASSWORD: &str = "only-for-tests";
-
-/// A redis-server in a temporary directory, on a unix socket and a loopback port; ends with its handle.
+/// One Redis of the product's stack, alone.
 pub(crate) struct TestRedis {
-    directory: tempfile::TempDir,
-    port: u16,
-    child: Option<Child>,
+    stack: TestStack,
+    name: ServerName,
 }
 
 impl TestRedis {
-    pub(crate) async fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let conf = format!(
-            "bind 127.0.0.1\nport {port}\nunixsocket {socket}\ndir {dir}\nlogfile {dir}/redis.log\ndaemonize no\n\
-             save \"\"\nappendonly yes\nappendfsync everysec\nmaxmemory 256mb\nmaxmemory-policy noeviction\n\
-             user default off\n\
-             user tripod_bot on >{PASSWORD} ~* &* +@all -@dangerous -@admin\n\
-             user tripod_admin on >{PASSWORD} ~* &* +@all\n",
-            socket = directory.path().join("redis.sock").display(),
-            dir = directory.path().display(),
-        );
-        std::fs::write(directory.path().join("redis.conf"), conf).unwrap();
-        let mut server = Self { directory, port, child: None };
-        server.restart().await;
-        server
+    /// The instance for prices: nothing survives its restart.
+    pub(crate) fn prices() -> Self {
+        Self::start(ServerName::RedisPrices)
     }
 
-    /// Starts it (again) and waits until it answers; its append-only file brings back what was in it.
-    pub(crate) async fn restart(&mut self) {
-        self.kill();
-        let binary = std::env::var_os("TRIPOD_REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
-        let child = Command::new(binary)
-            .arg(self.directory.path().join("redis.conf"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed");
-        self.child = Some(child);
-        let config = self.config();
-        eventually("redis-server answers", async || {
-            match Link::connect_admin(&config.redis.events, Server::RedisEvents).await {
-                Ok(link) => link.ping().await.is_ok(),
-                Err(_) => false,
-            }
-        })
-        .await;
+    /// The instance for events and signals: what it acknowledged survives its restart.
+    pub(crate) fn events() -> Self {
+        Self::start(ServerName::RedisEvents)
+    }
+
+    fn start(name: ServerName) -> Self {
+        Self { stack: TestStack::start(Servers::only(name)).unwrap(), name }
     }
 
     /// kill -9
-    pub(crate) fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
+    pub(crate) fn kill(&self) {
+        self.stack.kill(self.name).unwrap();
     }
 
-    /// Sends a signal by name, e.g. STOP.
-    pub(crate) fn signal(&self, name: &str) {
-        let pid = self.child.as_ref().expect("the server runs").id().to_string();
-        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    /// Starts it again and waits until it answers.
+    pub(crate) fn restart(&self) {
+        self.stack.start_server(self.name).unwrap();
     }
 
-    /// A config whose two instances are this server, through its unix socket.
+    /// It accepts connections and answers nothing.
+    pub(crate) fn freeze(&self) {
+        self.stack.freeze(self.name);
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.stack.thaw(self.name);
+    }
+
+    /// The config that the stack wrote, with a deadline that a test can wait for; through TCP.
     pub(crate) fn config(&self) -> Config {
-        let mut config = Config::default();
+        let mut config = Config::load(self.stack.config_path()).unwrap();
         for redis in [&mut config.redis.prices, &mut config.redis.events] {
-            redis.addresses = vec![self.socket().display().to_string()];
-            redis.password = PASSWORD.to_owned().into();
-            redis.admin_password = PASSWORD.to_owned().into();
             redis.deadline_ms = u64::try_from(DEADLINE.as_millis()).unwrap();
         }
         config
     }
 
-    /// The same through TCP.
-    pub(crate) fn tcp_config(&self) -> Config {
+    /// The same through its unix socket.
+    pub(crate) fn socket_config(&self) -> Config {
         let mut config = self.config();
+        let socket = self.stack.socket(self.name).unwrap().display().to_string();
         for redis in [&mut config.redis.prices, &mut config.redis.events] {
-            redis.addresses = vec![format!("127.0.0.1:{}", self.port)];
+            redis.addresses = vec![socket.clone()];
         }
         config
     }
 
-    fn socket(&self) -> PathBuf {
-        self.directory.path().join("redis.sock")
-    }
-
-    /// A connection of the tests' own, to ask the server itself.
+    /// A connection of the tests' own, as the administrator, to ask the server itself.
     pub(crate) async fn ask(&self) -> ::redis::aio::MultiplexedConnection {
-        let url = format!("redis+unix://{}?user=tripod_admin&pass={PASSWORD}", self.socket().display());
+        let admin = self.stack.admin(self.name);
+        let url = format!("redis://{}:{}@{}", admin.user, admin.password(), self.stack.address(self.name));
         ::redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
-    }
-
-    pub(crate) fn log(&self) -> PathBuf {
-        self.directory.path().join("redis.log")
-    }
-}
-
-impl Drop for TestRedis {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("redis-{}.log", self.port));
-            let copied = std::fs::copy(self.log(), &kept);
-            eprintln!("redis-server's log: {} ({copied:?})", kept.display());
-        }
-        self.kill();
     }
 }
 
@@ -138,9 +93,9 @@ pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> b
 
 #[tokio::test]
 async fn it_connects_by_unix_socket_and_by_tcp_and_knows_the_server() {
-    let server = TestRedis::start().await;
-    for config in [server.config(), server.tcp_config()] {
-        let link = Link::connect_admin(&config.redis.prices, Server::RedisPrices).await.unwrap();
+    let server = TestRedis::prices();
+    for config in [server.config(), server.socket_config()] {
+        let link = Link::connect(&config.redis.prices, Server::RedisPrices).await.unwrap();
         assert!(link.ping().await.unwrap() < DEADLINE);
         assert_eq!(link.address(), config.redis.prices.addresses[0]);
         let instance = link.instance().await.unwrap();
@@ -151,19 +106,13 @@ async fn it_connects_by_unix_socket_and_by_tcp_and_knows_the_server() {
 
 #[tokio::test]
 async fn a_wrong_login_is_refused_and_its_password_is_never_shown() {
-    let server = TestRedis::start().await;
+    let server = TestRedis::events();
     let mut config = server.config().redis.events;
     config.password = "very-secret-and-wrong".to_owned().into();
     let error = Link::connect(&config, Server::RedisEvents).await.unwrap_err();
     assert!(matches!(error, Error::Refused { .. }), "{error:?}");
     assert!(!format!("{error:?} {error}").contains("very-secret"), "{error:?}");
     assert!(!format!("{config:?}").contains("very-secret"));
-
-    // The bot's user may not look into the server; that is refused, not unreachable.
-    let link = Link::connect(&server.config().redis.events, Server::RedisEvents).await.unwrap();
-    let error = link.instance().await.unwrap_err();
-    assert!(matches!(&error, Error::Refused { code: Some(code), .. } if code == "NOPERM"), "{error:?}");
-    assert!(link.is_connected());
 }
 
 #[tokio::test]
@@ -176,8 +125,8 @@ async fn nobody_there_is_unreachable_and_names_the_address() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_fails_calls_at_once_and_its_restart_is_found_by_itself() {
-    let mut server = TestRedis::start().await;
-    for config in [server.config(), server.tcp_config()] {
+    let server = TestRedis::events();
+    for config in [server.config(), server.socket_config()] {
         let link = Link::connect(&config.redis.events, Server::RedisEvents).await.unwrap();
         link.ping().await.unwrap();
         server.kill();
@@ -189,7 +138,7 @@ async fn a_killed_server_fails_calls_at_once_and_its_restart_is_found_by_itself(
         // Fifty calls within one call's deadline: none waits for the reconnect.
         assert!(start.elapsed() < DEADLINE, "{:?}", start.elapsed());
         assert_eq!(link.connections(), 1);
-        server.restart().await;
+        server.restart();
         eventually("the link is back", async || link.ping().await.is_ok()).await;
         assert_eq!(link.connections(), 2);
     }
@@ -197,10 +146,10 @@ async fn a_killed_server_fails_calls_at_once_and_its_restart_is_found_by_itself(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_hangs_costs_a_deadline_and_not_more() {
-    let server = TestRedis::start().await;
-    let config = server.tcp_config();
+    let server = TestRedis::events();
+    let config = server.config();
     let link = Link::connect(&config.redis.events, Server::RedisEvents).await.unwrap();
-    server.signal("STOP");
+    server.freeze();
     let start = Instant::now();
     let error = link.ping().await.unwrap_err();
     assert!(matches!(error, Error::Deadline { .. }), "{error:?}");
@@ -211,13 +160,13 @@ async fn a_server_that_hangs_costs_a_deadline_and_not_more() {
         matches!(link.ping().await, Err(Error::Unreachable { .. })) && start.elapsed() < DEADLINE / 4
     })
     .await;
-    server.signal("CONT");
+    server.thaw();
     eventually("the link is back", async || link.ping().await.is_ok()).await;
 }
 
 #[tokio::test]
 async fn the_last_handle_ends_the_connections() {
-    let server = TestRedis::start().await;
+    let server = TestRedis::events();
     let mut ask = server.ask().await;
     let clients = async |ask: &mut ::redis::aio::MultiplexedConnection| {
         let list: String = ::redis::cmd("CLIENT").arg("LIST").query_async(ask).await.unwrap();
@@ -234,23 +183,27 @@ async fn the_last_handle_ends_the_connections() {
 
 #[tokio::test]
 async fn the_settings_of_an_instance_are_judged_by_what_it_is_for() {
-    let server = TestRedis::start().await;
-    let config = server.config();
-    // The test's server is set up for events. Used for prices as well, two things are worth a thought.
-    for (kind, section, expected) in [
-        (Server::RedisEvents, &config.redis.events, vec![]),
-        (Server::RedisPrices, &config.redis.prices, vec!["maxmemory-policy", "appendonly"]),
-    ] {
+    let wrong = async |kind: Server, section: &tripod::config::Redis| -> Vec<(String, FindingAction)> {
         let link = Link::connect_admin(section, kind).await.unwrap();
         let findings = check_instance(&link, section).await.unwrap();
-        let wrong: Vec<&str> =
-            findings.iter().filter(|f| f.action != FindingAction::None).map(|f| f.object.as_str()).collect();
-        assert_eq!(wrong, expected, "{findings:#?}");
-        assert!(findings.iter().any(|f| f.object == "user tripod_bot" && f.server == kind));
-    }
-    let mut section = config.redis.events.clone();
-    section.user = "nobody".into();
-    let link = Link::connect_admin(&config.redis.events, Server::RedisEvents).await.unwrap();
-    let findings = check_instance(&link, &section).await.unwrap();
-    assert!(findings.iter().any(|f| f.object == "user nobody" && f.action == FindingAction::Change), "{findings:#?}");
+        assert!(findings.iter().all(|f| f.server == kind && !f.detail.is_empty()));
+        findings.into_iter().filter(|f| f.action != FindingAction::None).map(|f| (f.object, f.action)).collect()
+    };
+    // The stack's own two are as they should be; one used for the other's purpose is not.
+    let (prices, events) = (TestRedis::prices(), TestRedis::events());
+    let (prices, events) = (prices.config().redis.prices, events.config().redis.events);
+    assert_eq!(wrong(Server::RedisPrices, &prices).await, []);
+    assert_eq!(wrong(Server::RedisEvents, &events).await, []);
+    let change = |object: &str| (object.to_owned(), FindingAction::Change);
+    let consider = |object: &str| (object.to_owned(), FindingAction::Consider);
+    assert_eq!(wrong(Server::RedisEvents, &prices).await, [change("maxmemory-policy"), change("appendonly")]);
+    assert_eq!(wrong(Server::RedisPrices, &events).await, [consider("maxmemory-policy"), consider("appendonly")]);
+
+    let mut unknown = events.clone();
+    unknown.user = "nobody".into();
+    assert_eq!(wrong(Server::RedisEvents, &unknown).await, [change("user nobody")]);
+    // As the bot's user, which may not look at users: said, and no error.
+    let link = Link::connect(&events, Server::RedisEvents).await.unwrap();
+    let findings = check_instance(&link, &events).await.unwrap();
+    assert!(findings.iter().any(|f| f.object == "user tripod_bot" && f.action == FindingAction::Unknown));
 }

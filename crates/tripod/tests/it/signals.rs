@@ -18,7 +18,7 @@ fn number(signal: &Signal) -> u64 {
 
 #[tokio::test]
 async fn a_signal_reaches_its_topic_and_no_other() {
-    let server = TestRedis::start().await;
+    let server = TestRedis::events();
     let signals = Signals::connect(&server.config()).await.unwrap();
     let mut receiver = signals.subscribe(&["kill-switch", "settings"], 16).await.unwrap();
     assert_eq!(signals.publish("other", &Switch { on: false, number: 0 }).await.unwrap(), 0);
@@ -35,7 +35,7 @@ async fn a_signal_reaches_its_topic_and_no_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_receiver_loses_the_oldest_and_is_told_how_many() {
-    let server = TestRedis::start().await;
+    let server = TestRedis::events();
     let signals = Signals::connect(&server.config()).await.unwrap();
     let mut slow = signals.subscribe(&["hints"], 10).await.unwrap();
     let mut quick = signals.subscribe(&["hints"], 1000).await.unwrap();
@@ -62,7 +62,7 @@ async fn a_slow_receiver_loses_the_oldest_and_is_told_how_many() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_lost_connection_the_receiver_is_told_and_hears_again() {
-    let mut server = TestRedis::start().await;
+    let server = TestRedis::events();
     let signals = Signals::connect(&server.config()).await.unwrap();
     let mut receiver = signals.subscribe(&["hints"], 16).await.unwrap();
     signals.publish("hints", &Switch { on: true, number: 1 }).await.unwrap();
@@ -70,7 +70,7 @@ async fn after_a_lost_connection_the_receiver_is_told_and_hears_again() {
     server.kill();
     let error = signals.publish("hints", &Switch { on: true, number: 2 }).await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
-    server.restart().await;
+    server.restart();
     let resync = tokio::time::timeout(crate::redis_link::PATIENCE, receiver.recv()).await.unwrap();
     assert_eq!(resync, Signal::Resync);
     eventually("a signal reaches the receiver", async || {
@@ -82,7 +82,7 @@ async fn after_a_lost_connection_the_receiver_is_told_and_hears_again() {
 
 #[tokio::test]
 async fn a_dropped_receiver_leaves_nothing_behind() {
-    let server = TestRedis::start().await;
+    let server = TestRedis::events();
     let signals = Signals::connect(&server.config()).await.unwrap();
     let receiver = signals.subscribe(&["hints"], 16).await.unwrap();
     drop(receiver);
