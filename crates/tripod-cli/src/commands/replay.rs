@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde_json::Value;
 use tokio::sync::watch;
-use tripod::ledger::{self, LedgerRow};
+use tripod::ledger::LedgerRow;
 use tripod::tape::questdb::QuestDbHttp;
 use tripod::tape::row::Row as _;
 use tripod::tape::schema::{self, ActionKind};
@@ -14,7 +14,7 @@ use tripod::tape::spec::TableSpec;
 use tripod::tape::tables::{MarketTrade, Quote};
 use tripod::{Config, Error, Server, Timestamp};
 
-use super::{ask_questdb, block_on, questdb_name};
+use super::{ask_questdb, block_on, ledger_of, questdb_name};
 use crate::args::{Global, Replay};
 use crate::exit::{Exit, Stop};
 use crate::output::{self, Output};
@@ -197,11 +197,6 @@ impl Run {
             format!("the same replay with --start-at {} brings the rest and proves the whole", self.script.start()),
         )
     }
-}
-
-fn ledger_of(config: &Config) -> tripod::Result<Vec<LedgerRow>> {
-    let dir = config.journal_dir();
-    if dir.is_dir() { ledger::read(&dir) } else { Ok(Vec::new()) }
 }
 
 /// Ends the tape's threads; what they could not deliver is in the journal.
