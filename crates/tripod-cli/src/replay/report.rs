@@ -120,6 +120,8 @@ impl Report {
             && driven.dropped == 0
             && driven.settled.left == 0
             && check.wrong == 0
+            // A guard that refuses everything as older has answered; a writer that wrote nothing has proven nothing.
+            && (check.tokens == 0 || driven.prices.written.accepted + driven.prices.written.older > 0)
             && driven.prices.written.gave_up.is_none()
             && driven.events.is_true();
         Self {

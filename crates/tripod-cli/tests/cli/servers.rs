@@ -183,6 +183,23 @@ fn a_replay_that_was_killed_and_run_again_leaves_the_same_rows() {
 }
 
 #[test]
+fn an_interrupted_replay_says_what_remains_and_the_next_one_brings_it() {
+    let stack = migrated(Servers::ALL);
+    let start = an_hour_ago();
+    let slow = replay(stack.data_dir(), &[TRADES], &["--start-at", &start, "--rate", "1000/s"]);
+    let mut child = tripod().args(&slow).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    await_recorded(stack.data_dir(), &mut child, 500);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let said = Said::from(child.wait_with_output().unwrap());
+    assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
+    assert!(said.err.contains("stopped after ") && said.err.contains(&format!("--start-at {start}")), "{said:?}");
+    let said = finish(&replay(stack.data_dir(), &[TRADES], &["--start-at", &start, "--json"]));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(said.json()["rows_visible"], TRADES_ROWS);
+}
+
+#[test]
 fn a_questdb_that_is_killed_in_the_middle_loses_nothing() {
     let stack = migrated(Servers::ALL);
     let slow = replay(stack.data_dir(), &[TRADES], &["--json", "--rate", "3000/s"]);
