@@ -294,10 +294,32 @@ async fn memory_follows_other_processes_and_heals_a_gap() {
     assert!(writer.write(&[update(SOL, "1.6", 101)]).await.is_err());
     assert_eq!(writer.latest(&token(SOL)).unwrap().slot, Some(101));
 
-    // A price written while the reader's feed is away is read again when it is back.
     server.restart();
     eventually("the writer is back", async || writer.write(&[update(SOL, "1.7", 102)]).await.is_ok()).await;
-    eventually("the reader has the price of the gap", async || slot_in_memory() == Some(102)).await;
+    eventually("the reader is back too", async || slot_in_memory() == Some(102)).await;
+
+    // A gap that nothing but reading again can heal: written in the moment the feed breaks, and never published.
+    let (price_key, guard_key) = (format!("price:{SOL}"), format!("guard:{{price:{SOL}}}"));
+    let mut ask = server.ask().await;
+    let now_ms = tripod::Timestamp::now().as_millis();
+    ::redis::pipe()
+        .cmd("CLIENT")
+        .arg(&["KILL", "TYPE", "pubsub"])
+        .ignore()
+        .cmd("PSETEX")
+        .arg(price_key)
+        .arg(60_000)
+        .arg("1.8")
+        .ignore()
+        .cmd("PSETEX")
+        .arg(guard_key)
+        .arg(60_000)
+        .arg(format!("1.8 103 {now_ms} somebody"))
+        .ignore()
+        .exec_async(&mut ask)
+        .await
+        .unwrap();
+    eventually("the reader has the price of the gap", async || slot_in_memory() == Some(103)).await;
     assert_eq!(reader.latest(&token("OTHER")).unwrap().slot, Some(7));
 }
 
