@@ -91,13 +91,8 @@ impl Tape {
             debug: open_journal(config, Importance::Debug)?,
         };
         let permit = Arc::new(TradingPermit::new(journals.critical.clone()));
-        let mut tape = Self {
-            config: config.clone(),
-            journals,
-            directory: Arc::new(Directory::new()),
-            permit,
-            sinks: Vec::new(),
-        };
+        let mut tape =
+            Self { config: config.clone(), journals, directory: Arc::new(Directory::new()), permit, sinks: Vec::new() };
         for spec in tables::builtin() {
             tape.register_spec(spec)?;
         }
@@ -197,7 +192,6 @@ impl Tape {
         };
         CloseReport { remaining, troubles }
     }
-
 }
 
 impl Journals {

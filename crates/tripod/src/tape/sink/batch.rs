@@ -127,7 +127,8 @@ impl Batch {
 
     /// How long rows may still be added. Rows that waited already, of an unknown age, are due at once.
     pub(super) fn due_in(&self, limits: &Limits, now: Instant) -> Duration {
-        self.recorded_after.map_or(Duration::ZERO, |at| limits.interval.saturating_sub(now.saturating_duration_since(at)))
+        self.recorded_after
+            .map_or(Duration::ZERO, |at| limits.interval.saturating_sub(now.saturating_duration_since(at)))
     }
 
     /// Takes a record in. One that cannot be sent is kept too, as unfit.
