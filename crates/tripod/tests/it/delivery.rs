@@ -251,6 +251,68 @@ fn one_row_and_then_silence_becomes_visible() {
     until("and called so", LONG, || rig.ledger_of(&tape, "market_trades").visible == 1);
 }
 
+#[test]
+fn a_server_that_hangs_in_the_middle_of_a_request_loses_and_doubles_nothing() {
+    const ROWS: u64 = 20_000;
+    let mut rig = Rig::start("hangs");
+    rig.migrate();
+    rig.config.tape.request_timeout_ms = 500;
+    rig.config.tape.flush_rows = 1_000;
+    let tape = Tape::open(&rig.config).unwrap();
+    let (recorder, base) = (tape.recorder(), Timestamp::now());
+    for n in 0..ROWS / 2 {
+        record_trade(&recorder, base, n);
+    }
+    until("some rows are visible", LONG, || rig.ledger_of(&tape, "market_trades").visible > 0);
+    rig.stack.freeze(ServerName::QuestDb);
+    for n in ROWS / 2..ROWS {
+        record_trade(&recorder, base, n);
+    }
+    until("the sink has noticed", LONG, || state(&tape, Importance::Standard).0 == SinkState::Unavailable);
+    rig.stack.thaw(ServerName::QuestDb);
+    assert!(tape.wait_visible(LONG).unwrap(), "{:?}", tape.sinks());
+    assert_eq!(rig.trades_on_server(), [ROWS, ROWS, sum_below(ROWS)]);
+}
+
+#[test]
+fn a_wrong_password_is_said_and_costs_no_row() {
+    let rig = Rig::start("login");
+    rig.migrate();
+    let mut wrong = rig.config.clone();
+    wrong.questdb[0].password = "not this one".into();
+    let tape = Tape::open(&wrong).unwrap();
+    record_trade(&tape.recorder(), Timestamp::now(), 5);
+    until("the sink says so", LONG, || state(&tape, Importance::Standard).0 == SinkState::Login);
+    let said = format!("{:?}", tape.sinks());
+    assert!(said.contains("password") && !said.contains("not this one"), "{said}");
+    drop(tape.close(Duration::ZERO));
+    let tape = Tape::open(&rig.config).unwrap();
+    assert!(tape.wait_visible(LONG).unwrap(), "{:?}", tape.sinks());
+    assert_eq!(rig.trades_on_server(), [1, 1, 5]);
+}
+
+#[test]
+fn a_dead_replica_slows_nobody_and_its_own_rows_wait_for_it() {
+    let mut rig = Rig::start("replica");
+    rig.migrate();
+    let mut replica = rig.config.questdb[0].clone();
+    replica.name = "replica".to_owned();
+    // Port 9 (discard) of this machine: nobody listens.
+    replica.http = "127.0.0.1:9".to_owned();
+    rig.config.questdb.push(replica);
+    let tape = Tape::open(&rig.config).unwrap();
+    let base = Timestamp::now();
+    for n in 0..500 {
+        record_trade(&tape.recorder(), base, n);
+    }
+    until("visible on the one that lives", LONG, || rig.ledger_of(&tape, "market_trades").visible == 500);
+    assert_eq!(rig.trades_on_server(), [500, 500, sum_below(500)]);
+    let ledger = tape.ledger().unwrap();
+    let waits = ledger.iter().find(|row| row.sink == "replica" && row.table == "market_trades").unwrap();
+    assert_eq!((waits.recorded, waits.pending, waits.adds_up), (500, 500, true));
+    assert!(!tape.wait_visible(Duration::from_millis(200)).unwrap(), "it is not visible on every server");
+}
+
 /// On the server its price has fewer digits than here.
 #[derive(Debug, Row)]
 #[row(table = "narrow", importance = "critical", retain_days = 30)]
@@ -290,7 +352,7 @@ fn a_row_that_only_the_server_refuses_goes_to_quarantine_with_its_words_and_the_
     }
     assert!(tape.wait_visible(LONG).unwrap(), "{:?}", tape.sinks());
     let good = (ROWS - 3).to_string();
-    assert_eq!(rig.ask(&format!("SELECT count(), count_distinct(id) FROM {table}")), [good.clone(), good]);
+    assert_eq!(rig.ask(&format!("SELECT count(), count_distinct(id::long) FROM {table}")), [good.clone(), good]);
     assert_eq!(rig.ask(&format!("SELECT count() FROM {}", rig.table("attempts"))), [ROWS.to_string()]);
     let row = rig.ledger_of(&tape, "narrow");
     assert_eq!((row.recorded, row.visible, row.quarantined), (ROWS, ROWS - 3, 3));

@@ -79,6 +79,8 @@ pub(super) struct Feed {
     parts: Parts,
     catalog: Catalog,
     tally: Tally,
+    /// The place in the journal that the tally belongs to: the two are stored together, or not at all.
+    reached: Cursor,
     /// Being collected.
     current: Box<Batch>,
     /// Emptied, for the next round.
@@ -120,6 +122,7 @@ impl Feed {
         Ok(Self {
             catalog: Catalog::open(&parts.dir, &parts.prefix)?,
             tally: Tally::read(parts.journal.state())?,
+            reached: parts.journal.committed().clone(),
             current: Box::new(Batch::new(&parts.limits)),
             spare: Some(Box::new(Batch::new(&parts.limits))),
             unstored: None,
@@ -143,7 +146,10 @@ impl Feed {
             // Read first, so that what the courier reports before it ends is not taken for its death.
             let courier_ended = courier.is_finished();
             self.collect();
-            self.hand_over();
+            if self.hand_over() {
+                // The next batch is collected while this one is in flight, not after the first pause.
+                self.collect();
+            }
             self.look_again();
             self.report();
             if self.is_finished() {
@@ -195,21 +201,21 @@ impl Feed {
         }
         if to_the_end {
             self.caught_up = Some(look_at);
-            if self.barrier.is_none_or(|(number, _)| number < asked) {
+            if self.parts.journal.damage().is_empty() && self.barrier.is_none_or(|(number, _)| number < asked) {
                 let last = if self.current.is_empty() { self.sent } else { self.sent + 1 };
                 self.barrier = Some((asked, last));
             }
         }
     }
 
-    /// Gives the batch to the courier when it is due and the courier is free.
-    fn hand_over(&mut self) {
+    /// Gives the batch to the courier when it is due and the courier is free; tells whether it did.
+    fn hand_over(&mut self) -> bool {
         let now = Instant::now();
         let closing = self.parts.stop.asked().is_some() && !self.current.is_empty();
         if self.in_flight || self.unstored.is_some() || !(closing || self.current.is_due(&self.parts.limits, now)) {
-            return;
+            return false;
         }
-        let Some(next) = self.spare.take() else { return };
+        let Some(next) = self.spare.take() else { return false };
         let mut batch = std::mem::replace(&mut self.current, next);
         self.sent += 1;
         batch.number = self.sent;
@@ -217,6 +223,7 @@ impl Feed {
         // The channel has room for one, and the one before has come back: it fails only when the courier has ended.
         self.in_flight = self.parts.jobs.try_send(Job { batch, catalog: self.catalog.clone() }).is_ok();
         self.broken = !self.in_flight;
+        self.in_flight
     }
 
     /// Makes refused rows durable, counts, commits; in this order.
@@ -245,8 +252,9 @@ impl Feed {
         self.look.pause = LOOK_SOON;
         self.look.at = self.look.at.min(Instant::now() + LOOK_SOON);
         if let Some(cursor) = batch.cursor.take() {
-            self.commit(&cursor);
+            self.reached = cursor;
         }
+        self.commit();
         batch.clear();
         self.spare = Some(batch);
     }
@@ -262,10 +270,10 @@ impl Feed {
         self.parts.quarantine.put(rows)
     }
 
-    /// A cursor that cannot be stored is not lost: the counts stay in memory and go with the next one. Until then a
-    /// crash sends the same rows again.
-    fn commit(&mut self, cursor: &Cursor) {
-        let stored = self.tally.write().and_then(|state| Ok(self.parts.journal.commit(cursor, &state)?));
+    /// What cannot be stored is not lost: cursor and counts stay in memory and are stored with the next ones. Until then
+    /// a crash sends the same rows again, and counts them once.
+    fn commit(&mut self) {
+        let stored = self.tally.write().and_then(|state| Ok(self.parts.journal.commit(&self.reached, &state)?));
         match stored {
             Err(e) => {
                 self.parts.board.enter(SinkState::Journal, &e.to_string());
@@ -310,14 +318,13 @@ impl Feed {
                 let suspended = tables.iter().filter(own).filter_map(|txns| {
                     txns.suspended.as_ref().map(|why| format!("{}: {why}", txns.name).trim_end().to_owned())
                 });
-                self.parts.board.suspended(suspended.collect());
+                self.parts.board.suspended(&suspended.collect::<Vec<_>>());
             }
         }
         self.look.pause = if moved { LOOK_SOON } else { (self.look.pause * 2).min(LOOK_LATE) };
         self.look.at = Instant::now() + self.look.pause;
         if moved {
-            let cursor = self.parts.journal.committed().clone();
-            self.commit(&cursor);
+            self.commit();
         }
     }
 
