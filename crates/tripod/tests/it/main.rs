@@ -1,5 +1,9 @@
-//! Tests on real servers: one binary, a module per topic. Each test has servers, journals and names of its own.
+//! Tests on real servers. One binary, a module per topic.
 
-#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, and does not see that helpers here are tests too")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod delivery;
+mod derive;
+mod questdb_server;
+mod rows;
+mod schema;

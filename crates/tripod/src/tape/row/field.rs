@@ -168,6 +168,19 @@ impl ColumnValue for Token {
 ///     }
 /// }
 /// ```
+///
+/// A number is no text, whatever the attribute says:
+///
+/// ```compile_fail,E0277
+/// #[derive(tripod::tape::Row)]
+/// #[row(table = "fills", importance = "critical")]
+/// struct Fill {
+///     #[row(timestamp)]
+///     at: tripod::Timestamp,
+///     #[row(key, symbol)]
+///     id: u64,
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not text, so it cannot be a symbol or text column",
     note = "text is &str, String, Cow<str>, Token and Option of each; your own enum: implement tripod::tape::row::AsText"
