@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::ServerName;
 use crate::account::Account;
 use crate::error::{During as _, Error, Result};
-use crate::layout::{Layout, PASSABLE, PRIVATE, make_dir};
+use crate::layout::{Layout, PASSABLE, PRIVATE, make_dir, remove_dir};
 
 /// The longest socket path that the kernel takes.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -104,7 +104,7 @@ fn runtime_dir(enters: &dyn Fn(&Path) -> bool) -> PathBuf {
 pub(crate) fn remove_outside(path: &Path, id: &str) -> Result<()> {
     let named = path.file_name().is_some_and(|name| name.to_str() == Some(&format!("tripod-{id}")));
     match std::fs::symlink_metadata(path) {
-        Ok(found) if named && found.is_dir() => std::fs::remove_dir_all(path).during("remove", path)?,
+        Ok(found) if named && found.is_dir() => remove_dir(path)?,
         Ok(_) => return Err(Error::DataDir { path: path.to_owned(), what: "is not one that `up` made".to_owned() }),
         Err(_) => return Ok(()),
     }

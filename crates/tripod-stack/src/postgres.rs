@@ -17,6 +17,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::error::{During as _, Error, Result};
+use crate::layout::remove_dir;
 use crate::programs::{major, named, path_dirs, version_line};
 use crate::secrets::write_private;
 use crate::server::{Probe, clean_command};
@@ -108,10 +109,7 @@ fn make(stack: &Stack, data: &Path) -> Result<()> {
     process::signal(id, &leftovers(), rustix::process::Signal::KILL);
     process::gone(Deadline::after(LEFTOVERS_END), leftovers);
     let new = place.join(process::initdb_tag(id));
-    match std::fs::remove_dir_all(&new) {
-        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e).during("remove", &new),
-        _ => {}
-    }
+    remove_dir(&new)?;
     let password_file = place.join("password");
     write_private(&password_file, stack.state.passwords.postgres_admin.expose(), owner)?;
 

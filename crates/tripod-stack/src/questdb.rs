@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::ServerName;
 use crate::error::{During as _, Error, Result};
-use crate::layout::{PRIVATE, make_dir};
+use crate::layout::{PRIVATE, make_dir, remove_dir};
 use crate::programs::{cache_dir, major, named, path_dirs};
 use crate::secrets::write_private;
 use crate::server::{Probe, clean_command};
@@ -123,10 +123,8 @@ pub(crate) fn prepare(stack: &Stack) -> Result<()> {
 pub(crate) fn command(stack: &Stack) -> Result<Command> {
     let root = stack.layout.dir(ServerName::QuestDb);
     let tmp = root.join("tmp");
-    match std::fs::remove_dir_all(&tmp) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).during("empty", &tmp),
-        _ => make_dir(&tmp, PRIVATE)?,
-    }
+    remove_dir(&tmp)?;
+    make_dir(&tmp, PRIVATE)?;
     let programs = &stack.state.programs;
     let mut command = clean_command(&programs.java);
     command.args(["-XX:+UseSerialGC", "-Xms32m", "-Xmx256m", "-XX:TieredStopAtLevel=1"]);

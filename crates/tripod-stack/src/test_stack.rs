@@ -29,6 +29,7 @@ use crate::places::Places;
 use crate::secrets::Secret;
 use crate::server::Servers;
 use crate::state::Stack;
+use crate::supervisor::Place;
 use crate::wait::Deadline;
 use crate::{Owner, ServerName, ServerState, check, down, postgres, process, questdb, redis, stop, supervisor, up};
 
@@ -120,10 +121,11 @@ impl TestStack {
     }
 
     fn start_all(&mut self, supervised: bool) -> Result<()> {
+        let place = Place::clear(&self.stack.layout)?;
         let held = up::choose_ports(&mut self.stack, &mut Vec::new())?;
         self.stack.state.wanted = true;
         up::prepare(&self.stack)?;
-        drop(held);
+        drop((held, place));
         if supervised {
             let layout = self.stack.layout.clone();
             let thread = std::thread::Builder::new().name("supervisor".to_owned());
@@ -172,7 +174,7 @@ impl TestStack {
     }
 
     fn end_all(&mut self) -> Result<()> {
-        supervisor::quit(&self.stack.layout)?;
+        drop(Place::clear(&self.stack.layout)?);
         if let Some(thread) = self.supervisor.take() {
             // Its own error, if it had one, is in its log.
             let _ = thread.join();

@@ -1,31 +1,10 @@
 //! [`TestStack`]: servers that live exactly as long as their test.
 
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
 
 use tripod_stack::{RunState, ServerName, Servers, TestStack};
 
-/// Asks until it holds; a test that waits longer has failed.
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !holds() {
-        assert!(Instant::now() < end, "not within 30 s: {what}");
-        std::thread::yield_now();
-    }
-}
-
-/// Live processes that carry `id` on their command line.
-fn processes_with(id: &str) -> Vec<u32> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if String::from_utf8_lossy(&line).contains(id) {
-            found.push(pid);
-        }
-    }
-    found
-}
+use crate::scene::{Scene, eventually, processes_with};
 
 fn id_of(stack: &TestStack) -> String {
     let text = std::fs::read_to_string(stack.data_dir().join("stack/state.json")).unwrap();
@@ -73,12 +52,8 @@ fn a_supervised_server_comes_back_by_itself() {
     stack.await_ready_again(ServerName::RedisEvents).unwrap();
 }
 
-/// Not a test of its own: what [`a_killed_test_leaves_nothing`] runs and kills.
-#[test]
-fn victim() {
-    if std::env::var_os("TRIPOD_STACK_VICTIM").is_none() {
-        return;
-    }
+/// What [`a_killed_test_leaves_nothing`] runs in a process of its own and kills.
+pub(crate) fn victim() {
     let servers = Servers { redis_events: true, postgres: true, ..Servers::NONE };
     let stack = TestStack::start(servers).unwrap();
     println!("VICTIM {} {}", id_of(&stack), stack.data_dir().display());
@@ -90,13 +65,8 @@ fn victim() {
 #[test]
 fn a_killed_test_leaves_nothing() {
     use std::io::BufRead as _;
-    let mut victim = Command::new(std::env::current_exe().unwrap())
-        .args(["victim", "--exact", "--nocapture"])
-        .env("TRIPOD_STACK_VICTIM", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let scene = Scene::new();
+    let mut victim = scene.process("victim").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let lines = std::io::BufReader::new(victim.stdout.take().unwrap()).lines();
     let line =
         lines.map(Result::unwrap).find_map(|l| l.split_once("VICTIM ").map(|(_, rest)| rest.to_owned())).unwrap();
