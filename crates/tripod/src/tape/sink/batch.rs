@@ -37,6 +37,11 @@ impl Limits {
             interval: Duration::from_millis(config.flush_interval_ms),
         }
     }
+
+    /// How long nobody needs to look for the first row of a batch: a part of the interval after which it is sent.
+    pub(super) fn idle(&self) -> Duration {
+        (self.interval / 4).max(Duration::from_millis(1))
+    }
 }
 
 /// Why a row is not sent, or was not taken.
@@ -127,7 +132,8 @@ impl Batch {
 
     /// How long rows may still be added. Rows that waited already, of an unknown age, are due at once.
     pub(super) fn due_in(&self, limits: &Limits, now: Instant) -> Duration {
-        self.recorded_after.map_or(Duration::ZERO, |at| limits.interval.saturating_sub(now.saturating_duration_since(at)))
+        self.recorded_after
+            .map_or(Duration::ZERO, |at| limits.interval.saturating_sub(now.saturating_duration_since(at)))
     }
 
     /// Takes a record in. One that cannot be sent is kept too, as unfit.
@@ -248,7 +254,11 @@ mod tests {
             let record = Record { schema: SchemaId(3), payload: &payload, position };
             batch.push(&record, catalog.table(SchemaId(3)), now);
         }
-        let unreadable = Record { schema: SchemaId(3), payload: &sample(now, 9)[..12], position: Position { segment: 1, offset: 9 } };
+        let unreadable = Record {
+            schema: SchemaId(3),
+            payload: &sample(now, 9)[..12],
+            position: Position { segment: 1, offset: 9 },
+        };
         batch.push(&unreadable, catalog.table(SchemaId(3)), now);
         assert_eq!(batch.buffer.row_count(), 3);
         assert!(matches!(batch.unfit[..], [(2, Unfit::Expired(_)), (4, Unfit::Unreadable(_))]), "{:?}", batch.unfit);

@@ -33,8 +33,7 @@ impl Catalog {
     /// # Errors
     /// As [`specs`].
     pub(super) fn open(dir: &Path, prefix: &str) -> Result<Self> {
-        let mut catalog =
-            Self { dir: dir.to_owned(), prefix: prefix.to_owned(), tables: Arc::new(Vec::new()) };
+        let mut catalog = Self { dir: dir.to_owned(), prefix: prefix.to_owned(), tables: Arc::new(Vec::new()) };
         catalog.reload()?;
         Ok(catalog)
     }

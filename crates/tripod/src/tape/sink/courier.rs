@@ -160,7 +160,7 @@ struct Line {
 
 /// A sender to `server`: one request per flush, no retries of its own (the courier's back-off knows more).
 pub(super) fn connect(server: &config::QuestDb, timeout: Duration) -> Result<Sender> {
-    QuestDbHttp::sender_conf(server, timeout)?
-        .build()
-        .map_err(|e| Error::invalid(format!("questdb `{}`", server.name), format!("no sender can be made: {}", e.msg())))
+    QuestDbHttp::sender_conf(server, timeout)?.build().map_err(|e| {
+        Error::invalid(format!("questdb `{}`", server.name), format!("no sender can be made: {}", e.msg()))
+    })
 }

@@ -41,7 +41,7 @@ pub enum SinkState {
 ///
 /// `visible_p50` and `visible_p99` are upper bounds. A row carries no time of its recording (its own timestamp may be a
 /// replay's), so each is counted from the last moment at which the sink had read everything that was recorded: at most
-/// 10 ms too early while it keeps up, and for all rows of an outage from its start. Rows of an earlier process are not
+/// 25 ms too early while it keeps up, and for all rows of an outage from its start. Rows of an earlier process are not
 /// counted.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
