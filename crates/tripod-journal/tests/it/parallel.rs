@@ -118,6 +118,11 @@ fn a_fill_that_fails_or_panics_publishes_nothing_and_leaves_the_lane_usable() {
         assert!(panicked.is_err());
         append(&journal, schema, &n.to_le_bytes()).unwrap();
     }
+    // Nothing of what failed is left behind the last record, where it could be taken for one.
+    let killed = tempfile::tempdir().unwrap();
+    copy_dir(dir.path(), killed.path());
+    let (_, recovery) = Journal::open(small(killed.path())).unwrap();
+    assert_eq!(recovery.sealed.iter().map(|tail| tail.cut_bytes).collect::<Vec<_>>(), [0]);
     let mut sink = Sink::open(dir.path(), "reader").unwrap();
     let read: Vec<u64> = read_all(&mut sink).iter().map(|(_, payload)| number(payload)).collect();
     assert_eq!(read, (0..300).collect::<Vec<_>>());
