@@ -25,7 +25,7 @@ ours() {
     done
 }
 
-# All are killed, but for PostgreSQL in the first second: by SIGQUIT it ends at once too, and gives its shared memory back.
+# All are killed, but for PostgreSQL in the first five seconds: by SIGQUIT it ends at once too, and gives its shared memory back.
 tries=0
 while [ $tries -lt 100 ]; do
     left=$(ours)
@@ -33,7 +33,7 @@ while [ $tries -lt 100 ]; do
     for pid in $left; do
         signal=KILL
         case $tries/$(tr '\0' ' ' <"/proc/$pid/cmdline") in
-            ?/*postgres*) signal=QUIT ;;
+            ?/*postgres* | [1-4]?/*postgres*) signal=QUIT ;;
         esac
         kill -CONT "$pid"
         kill -$signal "$pid"

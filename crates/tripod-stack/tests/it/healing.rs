@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use tripod_stack::{RunState, ServerName, down};
 
-use crate::scene::{Scene, command_line, eventually, is_root, kill_9, processes_with};
+use crate::scene::{Scene, command_line, eventually, is_root, kill_9, processes_with, questdb_jar};
 
 #[test]
 fn what_is_killed_comes_back_also_under_a_new_supervisor() {
@@ -185,4 +185,37 @@ fn a_moved_data_directory_is_taken_as_it_is() {
     std::fs::rename(&options.data_dir, scene.data()).unwrap();
     scene.up();
     assert_eq!(scene.psql("tripod_admin", "SELECT n FROM kept").unwrap(), "7");
+}
+
+#[test]
+fn a_damaged_class_archive_is_made_anew() {
+    let scene = Scene::new();
+    let cache = scene.root().join("cache");
+    let up = || {
+        let mut process = scene.process("up");
+        let output = process.env("TRIPOD_CACHE", &cache).env("TRIPOD_QUESTDB_JAR", questdb_jar()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    };
+    let archive = || {
+        let files = std::fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = files.collect();
+        assert!(files.len() <= 1, "nothing but the archive is left in the cache: {files:?}");
+        files.pop().map(|path| (std::fs::metadata(&path).unwrap().len(), path))
+    };
+    up();
+    assert_eq!(archive(), None, "it is made at the end of the first run");
+    down(scene.data(), false).unwrap();
+    let (size, path) = archive().unwrap();
+    assert!(size > 10 << 20, "{size}");
+
+    // The beginning of a right one: Java believes it and crashes.
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, &whole[..1_000_000]).unwrap();
+    up();
+    scene.await_all_running();
+    let log = std::fs::read_to_string(scene.data().join("stack/logs/supervisor.log")).unwrap();
+    assert!(log.contains("questdb ended after"), "it was damaged enough: {log}");
+    down(scene.data(), false).unwrap();
+    assert!(archive().unwrap().0 > 10 << 20, "it was made anew");
 }

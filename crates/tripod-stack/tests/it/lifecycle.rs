@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tripod_stack::{RunState, ServerName, down, up};
 
-use crate::scene::{Scene, command_line, eventually, is_root, processes_with};
+use crate::scene::{Scene, command_line, eventually, is_root, processes_with, questdb_jar};
 
 #[test]
 fn up_again_changes_nothing_down_ends_all_and_data_are_kept() {
@@ -238,11 +238,4 @@ fn a_normal_user_needs_no_rights() {
     assert_eq!(text.matches("\"state\":\"running\"").count(), 4, "{text}");
     run("wipe");
     eventually("nothing is left", || processes_with(&mark).is_empty() && !scene.data().exists());
-}
-
-fn questdb_jar() -> PathBuf {
-    let set = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let cache = set("TRIPOD_CACHE").or_else(|| Some(set("XDG_CACHE_HOME")?.join("tripod")));
-    let cache = cache.unwrap_or_else(|| set("HOME").unwrap().join(".cache/tripod"));
-    set("TRIPOD_QUESTDB_JAR").unwrap_or_else(|| cache.join("questdb-9.3.4.jar"))
 }

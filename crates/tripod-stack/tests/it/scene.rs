@@ -218,3 +218,12 @@ pub(crate) fn kill_9(pid: u32) {
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
+
+/// The jar where the product finds it.
+pub(crate) fn questdb_jar() -> PathBuf {
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let cache = set("TRIPOD_CACHE").or_else(|| Some(set("XDG_CACHE_HOME")?.join("tripod")));
+    let cache = cache.unwrap_or_else(|| set("HOME").unwrap().join(".cache/tripod"));
+    let version = include_str!("../../../../scripts/versions").lines().find_map(|l| l.strip_prefix("QUESTDB_VERSION="));
+    set("TRIPOD_QUESTDB_JAR").unwrap_or_else(|| cache.join(format!("questdb-{}.jar", version.unwrap())))
+}
