@@ -27,7 +27,10 @@ fn main() {
                         let payload = [7; PAYLOAD_BYTES];
                         paced(per_second, count, || {
                             journal
-                                .append(schema, PAYLOAD_BYTES, |out| Ok::<(), ()>(out.copy_from_slice(&payload)))
+                                .append(schema, PAYLOAD_BYTES, |out| {
+                                    out.copy_from_slice(&payload);
+                                    Ok::<(), ()>(())
+                                })
                                 .unwrap();
                         })
                     })

@@ -44,12 +44,14 @@ impl Places {
         Self { sockets, postgres }
     }
 
-    /// Follows a data directory that was moved.
-    pub(crate) fn moved(&mut self, from: &Path, to: &Path) {
-        for place in [&mut self.sockets, &mut self.postgres] {
-            if let Ok(inside) = place.strip_prefix(from) {
-                *place = to.join(inside);
-            }
+    /// Follows a data directory that was moved from `from`: what is inside it moved with it; the sockets, which are made
+    /// anew at each start, are placed anew.
+    pub(crate) fn moved(&mut self, from: &Path, layout: &Layout, id: &str, account: Option<&Account>) {
+        if let Ok(inside) = self.postgres.strip_prefix(from) {
+            self.postgres = layout.home().join(inside);
+        }
+        if self.sockets.starts_with(from) {
+            self.sockets = Self::choose(layout, id, account).sockets;
         }
     }
 

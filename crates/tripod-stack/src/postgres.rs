@@ -88,10 +88,11 @@ pub(crate) fn prepare(stack: &Stack) -> Result<()> {
         Owner::Test => "off",
     };
     let sockets = stack.state.places.postgres_sockets();
+    // A list of directories, in which each may stand in double quotes.
     let own = format!(
-        "\n# This stack's own; written at each `tripod up`.\nport = {port}\nunix_socket_directories = '{}'\n\
+        "\n# This stack's own; written at each `tripod up`.\nport = {port}\nunix_socket_directories = '\"{}\"'\n\
          unix_socket_permissions = 0770\nfsync = {durable}\nfull_page_writes = {durable}\n",
-        sockets.display().to_string().replace('\'', "''")
+        sockets.display().to_string().replace('\\', "\\\\").replace('"', "\"\"").replace('\'', "''")
     );
     write_private(&data.join("postgresql.conf"), &format!("{POSTGRESQL_CONF}{own}"), owner)?;
     write_private(&data.join("pg_hba.conf"), PG_HBA_CONF, owner)

@@ -27,7 +27,7 @@ use crate::error::{During as _, Error, Result};
 use crate::layout::Layout;
 use crate::server::open_log;
 use crate::state::Stack;
-use crate::{ServerName, endings, process, questdb, stop};
+use crate::{ServerName, endings, process, stop};
 
 pub(crate) use lock::{Place, holder};
 use log::Log;
@@ -177,9 +177,6 @@ impl Watched {
         };
         let lived = life.since.elapsed();
         self.life = None;
-        if self.server == ServerName::QuestDb {
-            questdb::keep_archive(stack);
-        }
         if lived >= LIVED_WELL {
             self.pause = Duration::ZERO;
         }

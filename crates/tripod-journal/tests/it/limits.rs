@@ -223,7 +223,11 @@ fn synced_appends_return_and_a_busy_close_keeps_its_deadline() {
         for _ in 0..3 {
             scope.spawn(|| {
                 for _ in 0..10 {
-                    journal.append_synced(schema, 3, |out| Ok::<(), ()>(out.fill(1))).unwrap();
+                    let fill = |out: &mut [u8]| {
+                        out.fill(1);
+                        Ok::<(), ()>(())
+                    };
+                    journal.append_synced(schema, 3, fill).unwrap();
                 }
             });
         }

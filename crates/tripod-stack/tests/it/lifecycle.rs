@@ -108,7 +108,8 @@ fn the_logins_can_do_what_they_must_and_no_more() {
 
 #[test]
 fn two_stacks_live_side_by_side() {
-    let (one, two) = (Scene::new(), Scene::new());
+    // The name of the second has everything that a config file could stumble over.
+    let (one, two) = (Scene::new(), Scene::below("it's a \"name\", with = # \\ %p"));
     one.up();
     two.up();
     assert_ne!(one.configured("questdb", "http"), two.configured("questdb", "http"));

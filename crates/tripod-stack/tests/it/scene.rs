@@ -178,7 +178,8 @@ pub(crate) fn run() {
         }
         "check" => check(&dir).map(|servers| println!("CHECK {}", serde_json::to_string(&servers).unwrap())),
         "wipe" => down(&dir, true).map(|report| println!("DOWN {}", serde_json::to_string(&report).unwrap())),
-        "victim" => return crate::test_stack::victim(),
+        "wait as victim" => return crate::test_stack::victim(true),
+        "end as victim" => return crate::test_stack::victim(false),
         other => panic!("no such work: {other}"),
     };
     if let Err(error) = done {

@@ -1,6 +1,8 @@
 //! [`TestStack`]: servers that live exactly as long as their test.
 
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::OnceLock;
 
 use tripod_stack::{RunState, ServerName, Servers, TestStack};
 
@@ -52,28 +54,44 @@ fn a_supervised_server_comes_back_by_itself() {
     stack.await_ready_again(ServerName::RedisEvents).unwrap();
 }
 
-/// What [`a_killed_test_leaves_nothing`] runs in a process of its own and kills.
-pub(crate) fn victim() {
+/// As test binaries hold it: for all their tests, and never dropped.
+static STACK: OnceLock<TestStack> = OnceLock::new();
+
+/// A test process that the tests below start: it ends by itself, or is killed, and drops nothing.
+pub(crate) fn victim(waits: bool) {
     let servers = Servers { redis_events: true, postgres: true, ..Servers::NONE };
-    let stack = TestStack::start(servers).unwrap();
-    println!("VICTIM {} {}", id_of(&stack), stack.data_dir().display());
-    let mut line = String::new();
-    // Until it is killed.
-    std::io::stdin().read_line(&mut line).unwrap();
+    let stack = STACK.get_or_init(|| TestStack::start(servers).unwrap());
+    println!("VICTIM {} {}", id_of(stack), stack.data_dir().display());
+    if waits {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).unwrap();
+    }
+}
+
+fn leaves_nothing(what: &str, end: impl FnOnce(&mut Child, &str)) {
+    use std::io::BufRead as _;
+    let scene = Scene::new();
+    let mut victim = scene.process(what).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // Kept until its end: it must not fail for want of somebody who reads.
+    let mut lines = std::io::BufReader::new(victim.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let line = lines.find_map(|line| line.split_once("VICTIM ").map(|(_, rest)| rest.to_owned())).unwrap();
+    let (id, dir) = line.split_once(' ').unwrap();
+    end(&mut victim, id);
+    victim.wait().unwrap();
+    drop(lines);
+    eventually("the guardian has ended the servers", || processes_with(id).is_empty());
+    eventually("the guardian has removed the directory", || !Path::new(dir).exists());
 }
 
 #[test]
-fn a_killed_test_leaves_nothing() {
-    use std::io::BufRead as _;
-    let scene = Scene::new();
-    let mut victim = scene.process("victim").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let lines = std::io::BufReader::new(victim.stdout.take().unwrap()).lines();
-    let line =
-        lines.map(Result::unwrap).find_map(|l| l.split_once("VICTIM ").map(|(_, rest)| rest.to_owned())).unwrap();
-    let (id, dir) = line.split_once(' ').unwrap();
-    assert!(processes_with(id).len() >= 2);
-    victim.kill().unwrap();
-    victim.wait().unwrap();
-    eventually("the guardian has ended the servers", || processes_with(id).is_empty());
-    eventually("the guardian has removed the directory", || !std::path::Path::new(dir).exists());
+fn a_test_process_that_is_killed_leaves_nothing() {
+    leaves_nothing("wait as victim", |victim, id| {
+        assert!(processes_with(id).len() >= 2, "its servers run");
+        victim.kill().unwrap();
+    });
+}
+
+#[test]
+fn a_test_process_that_drops_nothing_leaves_nothing() {
+    leaves_nothing("end as victim", |_, _| {});
 }

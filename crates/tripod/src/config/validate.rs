@@ -84,7 +84,7 @@ fn redis(section: &str, redis: &Redis) -> Result<(), String> {
     within(&format!("{section}.deadline_ms"), redis.deadline_ms, &(10..=600_000))
 }
 
-fn within<T: PartialOrd + Display>(key: &str, value: T, limits: &RangeInclusive<T>) -> Result<(), String> {
+fn within<T: Copy + PartialOrd + Display>(key: &str, value: T, limits: &RangeInclusive<T>) -> Result<(), String> {
     if limits.contains(&value) {
         return Ok(());
     }

@@ -4,7 +4,7 @@
 //! that was kept survives a kill -9 and arrives exactly once; nothing is lost or refused silently. The bot never
 //! migrates: a server whose schema is behind is waited for, and named.
 //!
-//! Picture: one journal per importance class, so that a full one cannot hurt another; one [`sink`] per server and class.
+//! Picture: one journal per importance class, so that a full one cannot hurt another; one sink per server and class.
 //! ```text
 //!                      ┌─▶ journal critical ─┬─▶ sink main
 //!  Recorder::record ───┼─▶ journal standard ─┤   sink replica …   ──ILP/HTTP──▶ QuestDB

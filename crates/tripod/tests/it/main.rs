@@ -1,5 +1,5 @@
 //! Tests on real servers: one binary, a module per topic. Each test has servers, journals and names of its own.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
+
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,6 +8,7 @@
 )]
 
 mod delivery;
+mod derive;
 mod events;
 mod health;
 mod postgres;

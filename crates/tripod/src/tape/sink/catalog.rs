@@ -38,6 +38,14 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// A catalog of these tables, without a journal.
+    #[cfg(test)]
+    pub(super) fn of(tables: impl IntoIterator<Item = (SchemaId, TableSpec)>) -> Self {
+        let table = |spec: TableSpec| Table { name: spec.name.clone(), spec };
+        let tables = tables.into_iter().map(|(id, spec)| (id, table(spec))).collect();
+        Self { dir: PathBuf::new(), prefix: String::new(), tables: Arc::new(tables) }
+    }
+
     /// The table, where it is known.
     pub(super) fn table(&self, schema: SchemaId) -> Option<&Table> {
         self.tables.iter().find(|(id, _)| *id == schema).map(|(_, table)| table)
