@@ -30,6 +30,11 @@ pub(crate) fn sender() -> Sender {
 /// Sends the buffer and waits until a SELECT from `table` sees all of it.
 pub(crate) fn send(buffer: &mut Buffer, table: &str) {
     sender().flush(buffer).unwrap();
+    await_applied(table);
+}
+
+/// Waits until `table` has applied all rows and changes that it was given.
+pub(crate) fn await_applied(table: &str) {
     let http = http();
     let started = Instant::now();
     loop {
@@ -41,6 +46,6 @@ pub(crate) fn send(buffer: &mut Buffer, table: &str) {
         if rows[0][0] == rows[0][1] {
             return;
         }
-        assert!(started.elapsed() < DEADLINE, "{table} is not visible after {DEADLINE:?}");
+        assert!(started.elapsed() < DEADLINE, "{table} has not applied all after {DEADLINE:?}");
     }
 }

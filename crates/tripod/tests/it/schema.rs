@@ -5,7 +5,7 @@ use tripod::tape::schema::{self, Action, ActionKind, LiveTable};
 use tripod::tape::spec::{ColumnSpec, Importance, Kind, TableSpec};
 use tripod::{Error, Timestamp};
 
-use crate::questdb_server::{http, send};
+use crate::questdb_server::{await_applied, http, send};
 
 fn spec(importance: Importance) -> TableSpec {
     let column =
@@ -129,6 +129,7 @@ fn a_conflict_is_refused_with_the_way_out_and_nothing_is_changed() {
     let way_out = "ALTER TABLE \"sf_fills\" RENAME COLUMN \"price\" TO \"price_old\"";
     assert!(words.contains(way_out), "{words}");
     http.exec(way_out).unwrap();
+    await_applied("sf_fills");
     assert_eq!(migrate(&wanted, "sf_"), [ActionKind::AddColumn, ActionKind::AddColumn]);
     assert_eq!(migrate(&wanted, "sf_"), [ActionKind::None]);
 }

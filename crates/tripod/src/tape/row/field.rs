@@ -149,7 +149,7 @@ impl ColumnValue for Token {
 
     #[inline]
     fn write<W: ColumnWriter>(value: Option<&Self>, writer: &mut W) -> Result<()> {
-        writer.symbol(value.map(Token::as_str))
+        writer.token(value)
     }
 }
 
