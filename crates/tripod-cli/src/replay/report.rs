@@ -243,9 +243,12 @@ impl Report {
             check.tokens,
             check.equal,
         );
-        for (count, what) in
-            [(check.newer, "newer by somebody else"), (check.expired, "expired"), (check.wrong, "WRONG")]
-        {
+        for (count, what) in [
+            (check.by_guard, "by their guards, their lives being over"),
+            (check.newer, "newer by somebody else"),
+            (check.expired, "expired, guards and all"),
+            (check.wrong, "WRONG"),
+        ] {
             if count > 0 {
                 let _ = write!(text, ", {count} {what}");
             }
