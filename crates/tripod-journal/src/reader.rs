@@ -204,13 +204,6 @@ impl Sink {
             },
         };
         if view.started()?.is_none() {
-            if view.path.exists() {
-                // A spare: kept mapped, so that an idle sink does not map it at every look.
-                self.views.insert(id, view);
-            } else {
-                // A writer that came later had no use for this spare.
-                self.position.finish(id);
-            }
             return Ok(Step::Next);
         }
         let data_start = view.header()?.data_start;
