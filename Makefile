@@ -26,7 +26,7 @@ run: servers build ## from a clean machine to a proven replay of real trades
 stop: ## end the local stack; the data stay
 	@if [ -x $(TRIPOD) ]; then $(TRIPOD) --data $(DATA) down; else echo "nothing was built here, so nothing runs"; fi
 
-check: ## format, lints, unit tests, docs: no server needed
+check: servers ## format, lints, unit tests, docs
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --lib --bins --locked

@@ -24,11 +24,6 @@ impl Output {
         Self { json, quiet }
     }
 
-    /// True where stdout is to carry one JSON document.
-    pub(crate) fn is_json(self) -> bool {
-        self.json
-    }
-
     /// One sentence for the operator.
     pub(crate) fn say(self, words: impl AsRef<str>) {
         if !self.quiet {
@@ -98,9 +93,9 @@ pub(crate) fn table(header: &[&str]) -> Table {
     table
 }
 
-/// The table as text, without the blanks that pad its last column.
+/// The table as text, without the blanks around it.
 pub(crate) fn table_text(table: &Table) -> String {
-    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+    table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned() + "\n").collect()
 }
 
 /// Numbers under one another.

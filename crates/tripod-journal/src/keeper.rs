@@ -278,8 +278,7 @@ impl Keeper {
                 && self.delete_oldest_passed()
             {}
             match self.core.pool.make(true) {
-                Ok(spare) => {
-                    self.core.pool.put(spare);
+                Ok(()) => {
                     if self.core.disk_errno.swap(0, Ordering::AcqRel) != 0 {
                         tracing::info!("segments can be made again");
                     }

@@ -65,6 +65,8 @@
 
 mod catalog;
 mod counts;
+#[cfg(test)]
+mod crash_tests;
 mod cursor;
 mod error;
 mod keeper;

@@ -14,7 +14,7 @@ use crate::Error;
 /// Held as long as this value lives.
 #[derive(Debug)]
 pub(crate) struct LockFile {
-    _file: File,
+    file: File,
 }
 
 impl LockFile {
@@ -36,13 +36,18 @@ impl LockFile {
             }
             Err(errno) => return Err(Error::io("lock", path)(errno.into())),
         }
-        let write_pid = || -> std::io::Result<()> {
-            file.set_len(0)?;
-            file.rewind()?;
-            writeln!(file, "{}", std::process::id())
-        };
-        let mut write_pid = write_pid;
-        write_pid().map_err(Error::io("write", path))?;
-        Ok(Self { _file: file })
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .map_err(Error::io("write", path))?;
+        Ok(Self { file })
+    }
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        // Closing is not enough: while another thread starts a process, the fork holds a copy of this descriptor for a
+        // moment, and with it the lock. Unlocking ends it for all copies. Where it fails, closing is what is left.
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }

@@ -4,11 +4,12 @@
 //! - A recorder takes a spare with a try-lock and no system call. Only where none is ready does it make one itself,
 //!   which is counted as a stall.
 //! - Ids are given in the order in which files get their names, so an id below one that exists was born and is gone, or
-//!   exists. Readers rely on that.
+//!   exists. Readers rely on that. And the spare with the lowest id is taken first, so a lane's ids ascend.
 //! - Space is allocated in full before anything is mapped.
 //!
 //! # Operation
-//! The slow part (allocate, map, fault in) needs no lock. Only naming does: take the next id, write the header, rename.
+//! The slow part (allocate, map, fault in) needs no lock. Only naming does: take the next id, write the header, rename,
+//! queue. A recorder that made a segment itself queues it too and takes the front, which may be another one's.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -20,7 +21,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-use crate::catalog::sync_parent;
 use crate::layout::{narrow, now_ns, wide};
 use crate::mapping::{Tail, WritableMap};
 use crate::segment::{self, Header, SchemaCounts, Sealed, Started};
@@ -137,9 +137,9 @@ impl Pool {
         narrow(self.segment_bytes).saturating_sub(self.data_start.load(Ordering::Relaxed))
     }
 
-    /// Makes one segment. `durable`: its name and header are on the disk when this returns (the keeper's way; a recorder
+    /// Adds one spare. `durable`: its name and header are on the disk when this returns (the keeper's way; a recorder
     /// leaves that to the keeper).
-    pub(crate) fn make(&self, durable: bool) -> io::Result<Arc<Segment>> {
+    pub(crate) fn make(&self, durable: bool) -> io::Result<()> {
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
         let temporary = self.segments.join(format!("{number}.new"));
         let result = self.make_as(&temporary, durable);
@@ -150,54 +150,32 @@ impl Pool {
         result
     }
 
-    fn make_as(&self, temporary: &Path, durable: bool) -> io::Result<Arc<Segment>> {
+    fn make_as(&self, temporary: &Path, durable: bool) -> io::Result<()> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(temporary)?;
         (self.allocate)(&file, self.segment_bytes)?;
-        let map = WritableMap::new(&file, narrow(self.segment_bytes), segment::WORDS_END)?;
-        let (id, path, data_start) = {
-            let mut birth = hold(&self.birth);
-            let (id, path) = (birth.next_id, segment::path_of(&self.segments, birth.next_id));
-            Header::write(&file, id, now_ns(), self.segment_bytes, &birth.catalog)?;
-            fs::rename(temporary, &path)?;
-            birth.next_id += 1;
-            (id, path, segment::data_start(birth.catalog.len()))
-        };
-        if durable {
-            // Before faulting in: until then only the header is dirty.
-            file.sync_data()?;
-            sync_parent(&path).map_err(io::Error::other)?;
-        } else {
-            self.names_unsynced.store(true, Ordering::Release);
-        }
+        let map = Arc::new(WritableMap::new(&file, narrow(self.segment_bytes), segment::WORDS_END)?);
         fault_in(&map);
-        let segment = Arc::new(Segment {
-            id,
-            path,
-            map: Arc::new(map),
-            file,
-            data_start: AtomicUsize::new(data_start),
-            position: AtomicUsize::new(data_start),
-            started: AtomicBool::new(false),
-            sealed: AtomicBool::new(false),
-        });
-        hold(&self.born).push(Arc::clone(&segment));
-        Ok(segment)
+        let mut birth = hold(&self.birth);
+        let (id, path) = (birth.next_id, segment::path_of(&self.segments, birth.next_id));
+        Header::write(&file, id, now_ns(), self.segment_bytes, &birth.catalog)?;
+        fs::rename(temporary, &path)?;
+        birth.next_id += 1;
+        self.names_unsynced.store(true, Ordering::Release);
+        self.queue(id, path, file, Arc::clone(&map), segment::data_start(birth.catalog.len()));
+        drop(birth);
+        if durable {
+            // Only the header: the rest is dirty from being faulted in, and all zero.
+            map.sync(0, segment::WORDS_END)?;
+            self.sync_names()?;
+        }
+        Ok(())
     }
 
-    /// Takes over a spare that an earlier writer left.
-    pub(crate) fn adopt(&self, id: u64) -> Result<(), Error> {
-        let path = segment::path_of(&self.segments, id);
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io("open", &path))?;
-        let map =
-            WritableMap::new(&file, narrow(self.segment_bytes), segment::WORDS_END).map_err(Error::io("map", &path))?;
-        let birth = hold(&self.birth);
-        Header::write(&file, id, now_ns(), self.segment_bytes, &birth.catalog).map_err(Error::io("write", &path))?;
-        fault_in(&map);
-        let data_start = segment::data_start(birth.catalog.len());
+    fn queue(&self, id: u64, path: PathBuf, file: File, map: Arc<WritableMap>, data_start: usize) {
         let segment = Arc::new(Segment {
             id,
             path,
-            map: Arc::new(map),
+            map,
             file,
             data_start: AtomicUsize::new(data_start),
             position: AtomicUsize::new(data_start),
@@ -206,12 +184,19 @@ impl Pool {
         });
         hold(&self.born).push(Arc::clone(&segment));
         hold(&self.spares).push_back(segment);
-        Ok(())
     }
 
-    /// The keeper's stock.
-    pub(crate) fn put(&self, spare: Arc<Segment>) {
-        hold(&self.spares).push_back(spare);
+    /// Takes over a spare that an earlier writer left.
+    pub(crate) fn adopt(&self, id: u64) -> Result<(), Error> {
+        let path = segment::path_of(&self.segments, id);
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io("open", &path))?;
+        let map =
+            WritableMap::new(&file, narrow(self.segment_bytes), segment::WORDS_END).map_err(Error::io("map", &path))?;
+        fault_in(&map);
+        let birth = hold(&self.birth);
+        Header::write(&file, id, now_ns(), self.segment_bytes, &birth.catalog).map_err(Error::io("write", &path))?;
+        self.queue(id, path, file, Arc::new(map), segment::data_start(birth.catalog.len()));
+        Ok(())
     }
 
     pub(crate) fn spares(&self) -> usize {
@@ -220,7 +205,7 @@ impl Pool {
 
     /// A ready segment, without waiting and without a system call.
     pub(crate) fn take(&self) -> Option<Arc<Segment>> {
-        // The lock is held for a push, a pop or rewriting two headers. Whoever finds it taken does without.
+        // The lock is held for a push, a pop or rewriting the spares' headers. Whoever finds it taken does without.
         for _ in 0..16 {
             if let Ok(mut spares) = self.spares.try_lock() {
                 return spares.pop_front();
@@ -228,6 +213,17 @@ impl Pool {
             std::hint::spin_loop();
         }
         None
+    }
+
+    /// Makes a segment on the spot, because [`Self::take`] had none.
+    pub(crate) fn make_and_take(&self) -> io::Result<Arc<Segment>> {
+        loop {
+            self.make(false)?;
+            // Somebody else may have taken it meanwhile; whoever did so made progress.
+            if let Some(spare) = hold(&self.spares).pop_front() {
+                return Ok(spare);
+            }
+        }
     }
 
     /// From now on segments carry this catalog, the spares included.

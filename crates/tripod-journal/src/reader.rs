@@ -99,10 +99,15 @@ impl Sink {
         Ok(sink)
     }
 
-    /// A sink that is new to an old journal starts with the oldest segment there is.
+    /// A sink that is new to an old journal starts with the segments that are still there.
     fn pass_what_was_deleted_before(&mut self) -> Result<(), Error> {
-        let oldest = segment::list(&self.segments)?.first().copied().unwrap_or(1);
-        (1..oldest).for_each(|id| self.position.finish(id));
+        let highest = segment::list(&self.segments)?.last().copied().unwrap_or(0);
+        for id in 1..highest {
+            // Asked one by one: a listing may miss what is made meanwhile, and ids below an existing one are settled.
+            if !segment::path_of(&self.segments, id).exists() {
+                self.position.finish(id);
+            }
+        }
         Ok(())
     }
 

@@ -287,12 +287,9 @@ fn walk(view: &View, data_start: usize) -> Walked {
 /// Counts what was published and not counted; reports what a crash cannot explain.
 fn compare_counts(counts: &CountsFile, filled: &[Filled], recovery: &mut Recovery) {
     let mut newest: BTreeMap<usize, &Filled> = BTreeMap::new();
-    let rank = |one: &Filled| (one.state.is_err(), one.started.first_record, one.id);
     for one in filled {
-        let best = newest.entry(one.started.lane).or_insert(one);
-        if rank(one) > rank(best) {
-            *best = one;
-        }
+        // In id order, which is a lane's own order too.
+        newest.insert(one.started.lane, one);
     }
     for (lane, one) in newest {
         if let Some(stood) = counts.settle(lane) {

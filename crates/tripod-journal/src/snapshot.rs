@@ -164,3 +164,41 @@ fn walk(view: &View, from: Partial, until: u64, mut each: impl FnMut(u64, usize)
     }
     place
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Journal, Options, Sink};
+
+    #[test]
+    fn a_segment_that_is_passed_and_deleted_while_a_snapshot_reads_makes_it_start_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            segment_bytes: 32 * 1024,
+            budget_bytes: 1 << 20,
+            keep: Duration::ZERO,
+            required_sinks: vec!["s".into()],
+            ..Options::new(dir.path())
+        };
+        let (journal, _) = Journal::open(options).unwrap();
+        let schema = journal.register("rows", "").unwrap();
+        for _ in 0..500 {
+            journal.append(schema, 200, |_| Ok::<(), ()>(())).unwrap();
+        }
+        let begun = Attempt::new(dir.path(), Commit::default()).unwrap();
+        let mut sink = Sink::open(dir.path(), "s").unwrap();
+        assert_eq!(sink.read(|_| ControlFlow::Continue(())).unwrap(), 500);
+        let mark = sink.mark();
+        sink.commit(&mark, b"500").unwrap();
+        journal.tend(Duration::from_secs(30)).unwrap();
+        assert!(begun.run(false).unwrap().is_none());
+        let snapshot = Snapshot::read(dir.path(), "s").unwrap();
+        assert_eq!(
+            (snapshot.recorded, snapshot.pending, snapshot.state),
+            (vec![(schema, 500)], vec![], b"500".to_vec())
+        );
+    }
+}

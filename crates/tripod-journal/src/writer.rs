@@ -374,7 +374,7 @@ impl Core {
             (Some(spare), _) => Ok(spare),
             (None, 0) => {
                 self.stalls.fetch_add(1, Ordering::Relaxed);
-                self.pool.make(false).map_err(|error| {
+                self.pool.make_and_take().map_err(|error| {
                     let errno = error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error());
                     self.disk_errno.store(errno, Ordering::Release);
                     Refusal::Disk(errno)

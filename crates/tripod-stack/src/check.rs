@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::layout::Layout;
 use crate::server::Probe;
 use crate::state::Stack;
-use crate::{ServerName, process, supervisor};
+use crate::{ServerName, endings, process, supervisor};
 
 /// A server that does not answer within this is unreachable.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -59,15 +59,28 @@ pub fn check(data_dir: &Path) -> Result<Vec<ServerState>> {
     }
     let layout = Layout::of(data_dir)?;
     let Some(stack) = Stack::read(&layout)? else { return Ok(Vec::new()) };
-    let supervised = supervisor::alive(&layout)?.is_some();
-    Ok(stack.state.servers.iter().map(|server| look(&stack, server, supervised, ANSWER_WITHIN)).collect())
+    let supervised = supervisor::holder(&layout)?.is_some();
+    // Side by side: one that does not answer does not keep the others waiting.
+    Ok(std::thread::scope(|scope| {
+        let stack = &stack;
+        let ask = |server| scope.spawn(move || look(stack, server, supervised, ANSWER_WITHIN));
+        let asked: Vec<_> = stack.state.servers.iter().map(ask).collect();
+        asked.into_iter().map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    }))
 }
 
 pub(crate) fn look(stack: &Stack, server: ServerName, supervised: bool, at_most: Duration) -> ServerState {
     let pid = process::main_of(&stack.state.id, server).map(|main| main.pid.as_raw_nonzero().get().unsigned_abs());
     let (state, version, detail) = match pid {
         None if !stack.state.wanted => (RunState::Stopped, None, "not started".to_owned()),
-        None if supervised => (RunState::Dead, None, "ended; the supervisor starts it again".to_owned()),
+        None if supervised => {
+            let endings = endings::of(&stack.layout, server);
+            (
+                RunState::Dead,
+                None,
+                format!("the supervisor starts it again; {} times so far, last: {}", endings.count, endings.last),
+            )
+        }
         None => (RunState::Dead, None, "ended, and there is no supervisor; run `tripod up`".to_owned()),
         Some(_) => match stack.probe(server, at_most) {
             Probe::Ready(version) if supervised => (RunState::Running, version, String::new()),

@@ -10,10 +10,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::error::{During as _, Error, Result};
-use crate::layout::Layout;
+use crate::layout::{Layout, remove_dir};
 use crate::state::{Lock, Stack};
+use crate::supervisor::Place;
 use crate::wait::Deadline;
-use crate::{ServerName, config_file, places, postgres, stop, supervisor};
+use crate::{ServerName, config_file, places, postgres, stop};
 
 /// Time to wait for an `up` or another `down` that is at work.
 const LOCK_WITHIN: Duration = Duration::from_secs(90);
@@ -51,7 +52,7 @@ pub fn down(data_dir: &Path, wipe: bool) -> Result<DownReport> {
     let Some(mut stack) = Stack::read(&layout)? else {
         return if wipe { wipe_unborn(&layout) } else { Ok(DownReport::default()) };
     };
-    supervisor::quit(&layout)?;
+    let place = Place::clear(&layout)?;
     stack.state.wanted = false;
     stack.write()?;
     let mut report = DownReport::default();
@@ -66,7 +67,7 @@ pub fn down(data_dir: &Path, wipe: bool) -> Result<DownReport> {
         remove(&stack)?;
         report.wiped = true;
     }
-    drop(lock);
+    drop((place, lock));
     Ok(report)
 }
 
@@ -85,14 +86,13 @@ pub(crate) fn remove(stack: &Stack) -> Result<()> {
         if path == state || path == stack.layout.lock() {
             continue;
         }
-        let removed = if std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
-            std::fs::remove_dir_all(&path)
+        if std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
+            remove_dir(&path)?;
         } else {
-            std::fs::remove_file(&path)
-        };
-        removed.during("remove", &path)?;
+            std::fs::remove_file(&path).during("remove", &path)?;
+        }
     }
-    std::fs::remove_dir_all(&dir).during("remove", &dir)?;
+    remove_dir(&dir)?;
     if stack.state.made_home {
         // Stays where there is something else in it: journals, backups.
         let _ = std::fs::remove_dir(stack.layout.home());
@@ -112,6 +112,6 @@ fn wipe_unborn(layout: &Layout) -> Result<DownReport> {
             return Err(not_ours());
         }
     }
-    std::fs::remove_dir_all(&dir).during("remove", &dir)?;
+    remove_dir(&dir)?;
     Ok(DownReport { wiped: true, ..DownReport::default() })
 }

@@ -25,18 +25,18 @@ ours() {
     done
 }
 
-# PostgreSQL ends at once by SIGQUIT and gives its shared memory back; the others do not end by it.
-for pid in $(ours); do kill -CONT "$pid"; kill -QUIT "$pid"; done 2>/dev/null
+# All are killed, but for PostgreSQL in the first five seconds: by SIGQUIT it ends at once too, and gives its shared memory back.
 tries=0
 while [ $tries -lt 100 ]; do
     left=$(ours)
     [ -n "$left" ] || break
-    # After the first second whatever is left; before that all but PostgreSQL.
     for pid in $left; do
-        case $tries/$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) in
-            ?/*postgres*) ;;
-            *) kill -KILL "$pid" ;;
+        signal=KILL
+        case $tries/$(tr '\0' ' ' <"/proc/$pid/cmdline") in
+            ?/*postgres* | [1-4]?/*postgres*) signal=QUIT ;;
         esac
+        kill -CONT "$pid"
+        kill -$signal "$pid"
     done 2>/dev/null
     tries=$((tries + 1))
     sleep 0.1

@@ -12,15 +12,19 @@
 //! DATA/stack/supervisor.lock        held by the supervisor, its process id inside
 //! DATA/stack/control                fifo: `down` asks the supervisor to go
 //! DATA/stack/logs/SERVER.log        standard output and error; at most 8 MiB, and one older
+//! DATA/stack/logs/SERVER.ended.json how often it ended by itself, and how
 //! DATA/stack/SERVER/                the server's own files
 //! DATA/stack/sockets/               unix sockets
 //! ```
 
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::ServerName;
 use crate::error::{During as _, Error, Result};
+use crate::wait::{Deadline, until};
 
 /// The directory inside the data directory.
 pub(crate) const STACK_DIR: &str = "stack";
@@ -29,6 +33,9 @@ pub(crate) const STACK_DIR: &str = "stack";
 pub(crate) const PASSABLE: u32 = 0o711;
 /// For the owner alone.
 pub(crate) const PRIVATE: u32 = 0o700;
+
+const REMOVE_WITHIN: Duration = Duration::from_secs(5);
+const REMOVE_EVERY: Duration = Duration::from_millis(20);
 
 /// The paths of one data directory.
 #[derive(Debug, Clone)]
@@ -106,6 +113,10 @@ impl Layout {
         self.logs().join(format!("{server}.log"))
     }
 
+    pub(crate) fn endings(&self, server: ServerName) -> PathBuf {
+        self.logs().join(format!("{server}.ended.json"))
+    }
+
     pub(crate) fn supervisor_log(&self) -> PathBuf {
         self.logs().join("supervisor.log")
     }
@@ -119,7 +130,7 @@ impl Layout {
 /// Makes a directory of exactly this mode, whatever the umask is; one that is there keeps its content.
 pub(crate) fn make_dir(path: &Path, mode: u32) -> Result<()> {
     match std::fs::DirBuilder::new().mode(mode).create(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
             let found = std::fs::symlink_metadata(path).during("look at", path)?;
             if !found.is_dir() {
                 return Err(Error::DataDir {
@@ -131,4 +142,15 @@ pub(crate) fn make_dir(path: &Path, mode: u32) -> Result<()> {
         other => other.during("make directory", path)?,
     }
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).during("set the mode of", path)
+}
+
+/// Removes a directory with everything in it; one that is not there is no error. Follows no symbolic link. A process
+/// that was just killed may have made a last file meanwhile: then it is tried again.
+pub(crate) fn remove_dir(path: &Path) -> Result<()> {
+    let removed = until(Deadline::after(REMOVE_WITHIN), REMOVE_EVERY, || match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() == ErrorKind::DirectoryNotEmpty => Ok(None),
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e).during("remove", path),
+        _ => Ok(Some(())),
+    })?;
+    removed.ok_or(std::io::Error::from(ErrorKind::DirectoryNotEmpty)).during("remove", path)
 }

@@ -19,6 +19,7 @@ mod account;
 mod check;
 mod config_file;
 mod down;
+mod endings;
 mod error;
 mod layout;
 mod places;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::ServerName;
 use crate::account::Account;
 use crate::error::{During as _, Error, Result};
-use crate::layout::{Layout, PASSABLE, PRIVATE, make_dir};
+use crate::layout::{Layout, PASSABLE, PRIVATE, make_dir, remove_dir};
 
 /// The longest socket path that the kernel takes.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -44,12 +44,14 @@ impl Places {
         Self { sockets, postgres }
     }
 
-    /// Follows a data directory that was moved.
-    pub(crate) fn moved(&mut self, from: &Path, to: &Path) {
-        for place in [&mut self.sockets, &mut self.postgres] {
-            if let Ok(inside) = place.strip_prefix(from) {
-                *place = to.join(inside);
-            }
+    /// Follows a data directory that was moved from `from`: what is inside it moved with it; the sockets, which are made
+    /// anew at each start, are placed anew.
+    pub(crate) fn moved(&mut self, from: &Path, layout: &Layout, id: &str, account: Option<&Account>) {
+        if let Ok(inside) = self.postgres.strip_prefix(from) {
+            self.postgres = layout.home().join(inside);
+        }
+        if self.sockets.starts_with(from) {
+            self.sockets = Self::choose(layout, id, account).sockets;
         }
     }
 
@@ -104,7 +106,7 @@ fn runtime_dir(enters: &dyn Fn(&Path) -> bool) -> PathBuf {
 pub(crate) fn remove_outside(path: &Path, id: &str) -> Result<()> {
     let named = path.file_name().is_some_and(|name| name.to_str() == Some(&format!("tripod-{id}")));
     match std::fs::symlink_metadata(path) {
-        Ok(found) if named && found.is_dir() => std::fs::remove_dir_all(path).during("remove", path)?,
+        Ok(found) if named && found.is_dir() => remove_dir(path)?,
         Ok(_) => return Err(Error::DataDir { path: path.to_owned(), what: "is not one that `up` made".to_owned() }),
         Err(_) => return Ok(()),
     }

@@ -17,6 +17,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::error::{During as _, Error, Result};
+use crate::layout::remove_dir;
 use crate::programs::{major, named, path_dirs, version_line};
 use crate::secrets::write_private;
 use crate::server::{Probe, clean_command};
@@ -87,10 +88,11 @@ pub(crate) fn prepare(stack: &Stack) -> Result<()> {
         Owner::Test => "off",
     };
     let sockets = stack.state.places.postgres_sockets();
+    // A list of directories, in which each may stand in double quotes.
     let own = format!(
-        "\n# This stack's own; written at each `tripod up`.\nport = {port}\nunix_socket_directories = '{}'\n\
+        "\n# This stack's own; written at each `tripod up`.\nport = {port}\nunix_socket_directories = '\"{}\"'\n\
          unix_socket_permissions = 0770\nfsync = {durable}\nfull_page_writes = {durable}\n",
-        sockets.display().to_string().replace('\'', "''")
+        sockets.display().to_string().replace('\\', "\\\\").replace('"', "\"\"").replace('\'', "''")
     );
     write_private(&data.join("postgresql.conf"), &format!("{POSTGRESQL_CONF}{own}"), owner)?;
     write_private(&data.join("pg_hba.conf"), PG_HBA_CONF, owner)
@@ -108,10 +110,7 @@ fn make(stack: &Stack, data: &Path) -> Result<()> {
     process::signal(id, &leftovers(), rustix::process::Signal::KILL);
     process::gone(Deadline::after(LEFTOVERS_END), leftovers);
     let new = place.join(process::initdb_tag(id));
-    match std::fs::remove_dir_all(&new) {
-        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e).during("remove", &new),
-        _ => {}
-    }
+    remove_dir(&new)?;
     let password_file = place.join("password");
     write_private(&password_file, stack.state.passwords.postgres_admin.expose(), owner)?;
 

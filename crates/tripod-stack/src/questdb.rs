@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::ServerName;
 use crate::error::{During as _, Error, Result};
-use crate::layout::{PRIVATE, make_dir};
+use crate::layout::{PRIVATE, make_dir, remove_dir};
 use crate::programs::{cache_dir, major, named, path_dirs};
 use crate::secrets::write_private;
 use crate::server::{Probe, clean_command};
@@ -123,10 +123,9 @@ pub(crate) fn prepare(stack: &Stack) -> Result<()> {
 pub(crate) fn command(stack: &Stack) -> Result<Command> {
     let root = stack.layout.dir(ServerName::QuestDb);
     let tmp = root.join("tmp");
-    match std::fs::remove_dir_all(&tmp) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).during("empty", &tmp),
-        _ => make_dir(&tmp, PRIVATE)?,
-    }
+    remove_dir(&tmp)?;
+    make_dir(&tmp, PRIVATE)?;
+    distrust_archive(stack);
     let programs = &stack.state.programs;
     let mut command = clean_command(&programs.java);
     command.args(["-XX:+UseSerialGC", "-Xms32m", "-Xmx256m", "-XX:TieredStopAtLevel=1"]);
@@ -140,7 +139,7 @@ pub(crate) fn command(stack: &Stack) -> Result<Command> {
     }
     // No files in /tmp: neither for jps nor for native libraries, which a killed process would leave there.
     command.arg("-XX:-UsePerfData").arg(joined("-Djava.io.tmpdir=", &tmp));
-    command.arg(joined("-XX:ErrorFile=", &stack.layout.logs().join("questdb-crash.log")));
+    command.arg(joined("-XX:ErrorFile=", &crash_report(stack)));
     command.arg(format!("-Dtripod.stack={}", stack.tag(ServerName::QuestDb)));
     command.args(OPENS.map(|package| format!("--add-opens=java.base/{package}=io.questdb")));
     command.arg("-p").arg(&programs.questdb_jar).args(["-m", "io.questdb/io.questdb.ServerMain", "-d"]).arg(&root);
@@ -158,15 +157,38 @@ fn new_archive(stack: &Stack) -> PathBuf {
     stack.layout.dir(ServerName::QuestDb).join("archive.new")
 }
 
+fn crash_report(stack: &Stack) -> PathBuf {
+    stack.layout.logs().join("questdb-crash.log")
+}
+
+/// Java checks little of an archive before it uses it: one that is damaged ends it in its first second, each time. A
+/// crash that early is put down to the archive, which is only a cache. The report is put aside, so that it counts once.
+fn distrust_archive(stack: &Stack) {
+    let report = crash_report(stack);
+    let Ok(text) = std::fs::read_to_string(&report) else { return };
+    if elapsed_seconds(&text).is_some_and(|seconds| seconds < 1) {
+        let _ = std::fs::remove_file(&stack.state.programs.questdb_archive);
+    }
+    let _ = std::fs::rename(&report, report.with_extension("log.1"));
+}
+
+/// The whole seconds in "Time: … elapsed time: 0.022 seconds (0d 0h 0m 0s)".
+fn elapsed_seconds(report: &str) -> Option<u64> {
+    report.split_once("elapsed time: ")?.1.split('.').next()?.parse().ok()
+}
+
 /// Keeps the archive that a run which ended in order has written. Best effort: without one the next start is slower.
 pub(crate) fn keep_archive(stack: &Stack) {
     let (new, place) = (new_archive(stack), &stack.state.programs.questdb_archive);
     if !new.is_file() || place.is_file() {
         return;
     }
-    // The cache may be on another disk: copied beside its place, then put there at once.
+    // The cache may be on another disk: copied beside its place, and put there at once when all of it is on disk.
     let beside = place.with_extension(format!("{}.new", stack.state.id));
-    if std::fs::copy(&new, &beside).is_err() || std::fs::rename(&beside, place).is_err() {
+    let kept = std::fs::copy(&new, &beside)
+        .and_then(|_| std::fs::File::open(&beside)?.sync_all())
+        .and_then(|()| std::fs::rename(&beside, place));
+    if kept.is_err() {
         let _ = std::fs::remove_file(&beside);
     }
     let _ = std::fs::remove_file(&new);
@@ -197,4 +219,17 @@ pub(crate) fn probe(stack: &Stack, at_most: Duration) -> Probe {
     }
     let version = text.split_once("QuestDB ").and_then(|(_, rest)| rest.split([',', '"']).next());
     Probe::Ready(version.map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_of_a_crash_is_read() {
+        let report = "Time: Mon Nov 23 13:56:55 2026 UTC elapsed time: 0.022177 seconds (0d 0h 0m 0s)\n";
+        assert_eq!(elapsed_seconds(report), Some(0));
+        assert_eq!(elapsed_seconds(&report.replace("0.022177", "4711.5")), Some(4711));
+        assert_eq!(elapsed_seconds("no report"), None);
+    }
 }

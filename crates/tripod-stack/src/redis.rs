@@ -138,8 +138,9 @@ fn ask(port: u16, admin: &Secret, at_most: Duration) -> std::io::Result<Option<S
             None => Ok(text.to_owned()),
         }
     };
-    (line()?, line()?);
-    // "$SIZE", "# Server", "redis_version:7.0.15"
-    (line()?, line()?);
+    // To AUTH and PING; then "$SIZE", "# Server", "redis_version:7.0.15".
+    for _ in 0..4 {
+        line()?;
+    }
     Ok(line()?.strip_prefix("redis_version:").map(str::to_owned))
 }

@@ -139,7 +139,7 @@ impl Stack {
             {
                 return Err(Error::Copied { here: layout.home().to_owned(), there: original.home().to_owned() });
             }
-            state.places.moved(&state.home, layout.home());
+            state.places.moved(&state.home, layout, &state.id, state.account.as_ref());
             state.home = layout.home().to_owned();
         }
         Ok(Some(Self { layout: layout.clone(), state }))

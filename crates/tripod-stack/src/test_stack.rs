@@ -29,6 +29,7 @@ use crate::places::Places;
 use crate::secrets::Secret;
 use crate::server::Servers;
 use crate::state::Stack;
+use crate::supervisor::Place;
 use crate::wait::Deadline;
 use crate::{Owner, ServerName, ServerState, check, down, postgres, process, questdb, redis, stop, supervisor, up};
 
@@ -36,6 +37,8 @@ use crate::{Owner, ServerName, ServerState, check, down, postgres, process, ques
 const READY_WITHIN: Duration = Duration::from_secs(90);
 /// How often ports are chosen anew.
 const PORT_TRIES: usize = 3;
+/// Directories of failed tests that are kept, on one machine.
+const KEPT_MAX: usize = 8;
 /// Directories of tests begin with this.
 const PREFIX: &str = "tripod-test-";
 const GUARDIAN: &str = include_str!("guardian.sh");
@@ -120,10 +123,11 @@ impl TestStack {
     }
 
     fn start_all(&mut self, supervised: bool) -> Result<()> {
+        let place = Place::clear(&self.stack.layout)?;
         let held = up::choose_ports(&mut self.stack, &mut Vec::new())?;
         self.stack.state.wanted = true;
         up::prepare(&self.stack)?;
-        drop(held);
+        drop((held, place));
         if supervised {
             let layout = self.stack.layout.clone();
             let thread = std::thread::Builder::new().name("supervisor".to_owned());
@@ -172,7 +176,7 @@ impl TestStack {
     }
 
     fn end_all(&mut self) -> Result<()> {
-        supervisor::quit(&self.stack.layout)?;
+        drop(Place::clear(&self.stack.layout)?);
         if let Some(thread) = self.supervisor.take() {
             // Its own error, if it had one, is in its log.
             let _ = thread.join();
@@ -399,25 +403,32 @@ fn guard(stack: &Stack) -> Result<(Child, ChildStdin)> {
     Ok((child, line))
 }
 
-/// Removes what earlier tests left: directories whose process is dead and whose guardian was killed too, and kept ones
-/// of yesterday.
+/// Removes what earlier tests left: directories whose process is dead and whose guardian was killed too, and all kept
+/// ones but the newest.
 fn sweep(temp: &Path) {
-    const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
+    let mut kept = Vec::new();
     for entry in std::fs::read_dir(temp).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
-        let alive = rest.split('-').next().is_none_or(|pid| Path::new("/proc").join(pid).exists());
-        let kept = std::fs::metadata(entry.path().join("kept")).and_then(|meta| meta.modified());
-        let fresh = kept.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < KEPT_FOR));
-        if alive || fresh {
+        if rest.split('-').next().is_none_or(|pid| Path::new("/proc").join(pid).exists()) {
             continue;
         }
-        let stack = Layout::of(&entry.path()).ok().and_then(|layout| Stack::read(&layout).ok().flatten());
-        // Best effort, and perhaps at the same time as its guardian or another test.
-        if let Some(stack) = stack {
-            let _ = stop::kill_rest(&stack);
-            let _ = down::remove(&stack);
+        match std::fs::metadata(entry.path().join("kept")).and_then(|meta| meta.modified()) {
+            Ok(at) => kept.push((at, entry.path())),
+            Err(_) => remove_left(&entry.path()),
         }
-        let _ = std::fs::remove_dir_all(entry.path());
     }
+    kept.sort_unstable();
+    for (_, dir) in kept.iter().rev().skip(KEPT_MAX) {
+        remove_left(dir);
+    }
+}
+
+/// Best effort, and perhaps at the same time as its guardian or another test.
+fn remove_left(dir: &Path) {
+    if let Some(stack) = Layout::of(dir).ok().and_then(|layout| Stack::read(&layout).ok().flatten()) {
+        let _ = stop::kill_rest(&stack);
+        let _ = down::remove(&stack);
+    }
+    let _ = std::fs::remove_dir_all(dir);
 }

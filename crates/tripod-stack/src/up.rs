@@ -27,8 +27,9 @@ use crate::layout::{Layout, PRIVATE, make_dir};
 use crate::ports::Held;
 use crate::server::{Probe, Servers};
 use crate::state::{Lock, Stack};
+use crate::supervisor::Place;
 use crate::wait::{Deadline, pause};
-use crate::{ServerName, config_file, process, stop, supervisor};
+use crate::{ServerName, config_file, endings, process, stop, supervisor};
 
 /// Time for everything; the first start on a busy machine takes ten seconds.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -38,8 +39,8 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 const ASK_EVERY: Duration = Duration::from_millis(20);
 /// Free disk without which nothing is started: servers that run out of it crash.
 const DISK_NEEDED_MIB: u64 = 300;
-/// A server that was started this often within one `up` will not stay up.
-const LIVES_MAX: usize = 3;
+/// A server that ended this often within one `up` will not stay up.
+const ENDINGS_MAX: u32 = 3;
 /// How often ports are chosen anew.
 const PORT_TRIES: usize = 3;
 /// How much of a log an error shows.
@@ -128,13 +129,12 @@ pub fn up(options: &Options) -> Result<UpReport> {
         notes: notes(&stack),
     };
     let servers = stack.state.servers.and(options.servers);
-    if stack.state.wanted && servers == stack.state.servers {
-        if let Some(pid) = supervisor::alive(&layout)?.filter(|pid| *pid != 0) {
-            let found: Vec<_> = servers.iter().map(|server| look(&stack, server, true, ANSWER_WITHIN)).collect();
-            if found.iter().all(|server| server.state == RunState::Running) {
-                config_file::write(&stack)?;
-                return Ok(UpReport { servers: found, supervisor_pid: pid, took: deadline.waited(), ..report });
-            }
+    let supervisor = supervisor::holder(&layout)?.filter(|pid| *pid != 0);
+    if let Some(pid) = supervisor.filter(|_| stack.state.wanted && servers == stack.state.servers) {
+        let found: Vec<_> = servers.iter().map(|server| look(&stack, server, true, ANSWER_WITHIN)).collect();
+        if found.iter().all(|server| server.state == RunState::Running) {
+            config_file::write(&stack)?;
+            return Ok(UpReport { servers: found, supervisor_pid: pid, took: deadline.waited(), ..report });
         }
     }
     stack.state.servers = servers;
@@ -149,7 +149,7 @@ pub fn up(options: &Options) -> Result<UpReport> {
             }
             // Somebody was faster on a port: others are chosen.
             Err(Error::Failed { server, tail, .. }) if attempt < PORT_TRIES && in_use(&tail) => {
-                supervisor::quit(&layout)?;
+                let _place = Place::clear(&layout)?;
                 stop::kill(&stack, server)?;
                 forget_ports(&mut stack, server, &mut report.notes);
             }
@@ -197,6 +197,7 @@ pub(crate) fn prepare(stack: &Stack) -> Result<()> {
     make_dir(&stack.layout.logs(), PRIVATE)?;
     stack.state.places.make(stack.state.account.as_ref())?;
     for server in stack.state.servers.iter() {
+        endings::forget(&stack.layout, server)?;
         stack.prepare(server)?;
     }
     config_file::write(stack)
@@ -204,7 +205,7 @@ pub(crate) fn prepare(stack: &Stack) -> Result<()> {
 
 /// One attempt; gives the supervisor's id.
 fn start(stack: &mut Stack, options: &Options, deadline: Deadline, notes: &mut Vec<String>) -> Result<u32> {
-    supervisor::quit(&stack.layout)?;
+    let place = Place::clear(&stack.layout)?;
     let held = choose_ports(stack, notes)?;
     stack.state.wanted = true;
     prepare(stack)?;
@@ -213,17 +214,17 @@ fn start(stack: &mut Stack, options: &Options, deadline: Deadline, notes: &mut V
     let mut command = Command::new(program);
     command.args(arguments).arg(stack.layout.home());
     let mut child = supervisor::start_background(stack, command)?;
+    drop(place);
     await_ready(stack, deadline, || {
+        // Another one may be at work: of an `up` that was killed right after it had started it.
         let ended = child.try_wait().during("look at the supervisor", &stack.layout.supervisor_log())?;
-        match ended {
-            None => Ok(()),
-            Some(_) => {
-                let log = stack.layout.supervisor_log();
-                Err(Error::Supervisor { tail: tail(&log), log })
-            }
+        if ended.is_none() || supervisor::holder(&stack.layout)?.is_some() {
+            return Ok(());
         }
+        let log = stack.layout.supervisor_log();
+        Err(Error::Supervisor { tail: tail(&log), log })
     })?;
-    Ok(child.id())
+    Ok(supervisor::holder(&stack.layout)?.unwrap_or_else(|| child.id()))
 }
 
 /// Gives each server that does not run its ports, the kept ones where they are free, and holds them.
@@ -262,26 +263,23 @@ fn forget_ports(stack: &mut Stack, server: ServerName, notes: &mut Vec<String>) 
 /// Waits until every server answers; `alive` fails when nobody would start one again.
 pub(crate) fn await_ready(stack: &Stack, deadline: Deadline, mut alive: impl FnMut() -> Result<()>) -> Result<()> {
     let mut waiting: Vec<ServerName> = stack.state.servers.iter().collect();
-    let mut lives: HashMap<ServerName, HashSet<i32>> = HashMap::new();
     let mut why: HashMap<ServerName, String> = HashMap::new();
     loop {
         alive()?;
-        let mut failed = None;
         waiting.retain(|server| {
-            if let Some(main) = process::main_of(&stack.state.id, *server) {
-                let seen = lives.entry(*server).or_default();
-                seen.insert(main.pid.as_raw_nonzero().get());
-                if seen.len() >= LIVES_MAX {
-                    failed = Some(*server);
-                }
-                match stack.probe(*server, ANSWER_WITHIN.min(deadline.left().max(ASK_EVERY))) {
-                    Probe::Ready(_) => return false,
-                    Probe::Starting(words) | Probe::Silent(words) => why.insert(*server, words),
-                };
+            if process::main_of(&stack.state.id, *server).is_none() {
+                return true;
             }
-            true
+            match stack.probe(*server, ANSWER_WITHIN.min(deadline.left().max(ASK_EVERY))) {
+                Probe::Ready(_) => false,
+                Probe::Starting(words) | Probe::Silent(words) => {
+                    why.insert(*server, words);
+                    true
+                }
+            }
         });
-        if let Some(server) = failed.filter(|server| waiting.contains(server)) {
+        let given_up = |server: &&ServerName| endings::of(&stack.layout, **server).count >= ENDINGS_MAX;
+        if let Some(server) = waiting.iter().find(given_up).copied() {
             let log = stack.layout.log(server);
             return Err(Error::Failed { server, tail: tail(&log), log });
         }
@@ -297,7 +295,7 @@ pub(crate) fn await_ready(stack: &Stack, deadline: Deadline, mut alive: impl FnM
 
 /// Ends what a failed `up` started.
 fn give_up(stack: &mut Stack) -> Result<()> {
-    supervisor::quit(&stack.layout)?;
+    let _place = Place::clear(&stack.layout)?;
     stop::stop(stack, &ServerName::ALL)?;
     stop::kill_rest(stack)?;
     stack.state.wanted = false;

@@ -28,7 +28,7 @@ pub use reference::reference;
 /// The file name that `tripod up` writes into its data directory and that [`Config::local`] reads.
 pub const FILE_NAME: &str = "tripod.toml";
 
-/// Everything a bot or a command needs to know. See [`reference`] for each key's meaning.
+/// Everything a bot or a command needs to know. See [`reference()`] for each key's meaning.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]

@@ -251,6 +251,26 @@ impl Prices {
         Ok(pairs.map(|(pair, token)| wire::price_of(token, pair[0].as_deref(), pair[1].as_deref(), now)).collect())
     }
 
+    /// The newest prices that the guards still know, also after the prices' own lives (for `guard_ttl_ms`): for proofs and
+    /// screens, not to trade on. The answers stand in the order of `tokens`; `None` where there is no guard, or no
+    /// readable one.
+    ///
+    /// # Errors
+    /// As [`Prices::read_many`].
+    pub async fn last_known(&self, tokens: &[Token]) -> Result<Vec<Option<Price>>> {
+        check_count(tokens.len())?;
+        if tokens.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut command = cmd("MGET");
+        for token in tokens {
+            command.arg(self.keys.guard(token, None));
+        }
+        let guards: Vec<Option<String>> = self.link.query("read guards", &command).await?;
+        let now = Timestamp::now();
+        Ok(guards.iter().map(|guard| wire::price_of_guard(guard.as_deref()?, now)).collect())
+    }
+
     /// The newest price that this process knows, from memory: no wait, no network, also while Redis is away. `None`
     /// after the price's life.
     #[must_use]

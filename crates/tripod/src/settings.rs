@@ -134,7 +134,7 @@ impl Settings {
     /// [`Error::Conflict`] where the setting's revision is not the expected one; [`Error::Invalid`] for a value beyond
     /// 64 KiB; [`Error::Refused`] with 42501 where the login is no operator, with 23514 where a name or text is outside
     /// its limits (names: 1 to 64 of `a-z 0-9 _ . -`); else as [`Postgres::call`].
-    pub async fn set<T: Serialize + DeserializeOwned>(
+    pub async fn set<T: Serialize + DeserializeOwned + Sync>(
         &self,
         namespace: &str,
         key: &str,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tripod::events::{EventInfo, Events};
-use tripod::ledger::{self, LedgerRow};
+use tripod::ledger::LedgerRow;
 use tripod::postgres::{Login, Postgres, migrations};
 use tripod::redis::Link;
 use tripod::tape::questdb::QuestDbHttp;
@@ -15,7 +15,7 @@ use tripod::tape::schema::{self, ActionKind};
 use tripod::tape::tables::builtin;
 use tripod::{Config, Error, Server};
 
-use super::{ask_questdb, questdb_name};
+use super::{ask_questdb, ledger_of, questdb_name};
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::output::{self, Output};
@@ -73,8 +73,7 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
     if global.config.is_none() {
         explain_by_stack(global, &mut servers);
     }
-    let dir = config.journal_dir();
-    let ledger = if dir.is_dir() { ledger::read(&dir)? } else { Vec::new() };
+    let ledger = ledger_of(&config)?;
     let ok = servers.iter().all(|server| server.state == State::Running) && ledger.iter().all(|row| row.adds_up);
     let nothing_answers = servers.iter().all(|server| server.state == State::Unreachable);
     let status = Status { servers, ledger, streams, backup: Backup::default(), ok };
@@ -175,9 +174,9 @@ async fn redis(config: &Config, server: Server) -> (ServerStatus, Vec<EventInfo>
         };
         Ok(((instance.version, wrong), streams))
     };
-    let answer = tokio::time::timeout(ANSWER_WITHIN, asked).await.unwrap_or_else(|_| {
-        Err(Error::Deadline { server, what: "status".to_owned(), after: ANSWER_WITHIN })
-    });
+    let answer = tokio::time::timeout(ANSWER_WITHIN, asked)
+        .await
+        .unwrap_or_else(|_| Err(Error::Deadline { server, what: "status".to_owned(), after: ANSWER_WITHIN }));
     let (answer, streams) = match answer {
         Ok((answer, streams)) => (Ok(answer), streams),
         Err(error) => (Err(error), Vec::new()),
@@ -241,7 +240,15 @@ fn ledger_words(ledger: &[LedgerRow]) -> String {
         return "nothing was recorded here yet\n".to_owned();
     }
     let mut table = output::table(&[
-        "table", "sink", "recorded", "pending", "delivered", "visible", "quarantined", "dropped", "adds up",
+        "table",
+        "sink",
+        "recorded",
+        "pending",
+        "delivered",
+        "visible",
+        "quarantined",
+        "dropped",
+        "adds up",
     ]);
     for row in ledger {
         let counts = [row.recorded, row.pending, row.delivered, row.visible, row.quarantined, row.dropped];
@@ -255,9 +262,8 @@ fn ledger_words(ledger: &[LedgerRow]) -> String {
 }
 
 fn streams_words(streams: &[EventInfo]) -> String {
-    let mut table = output::table(&[
-        "topic", "length", "cap", "group", "lag", "pending", "trimmed unread", "trimmed pending",
-    ]);
+    let mut table =
+        output::table(&["topic", "length", "cap", "group", "lag", "pending", "trimmed unread", "trimmed pending"]);
     for stream in streams {
         let head = [stream.topic.clone(), stream.length.to_string(), stream.cap.to_string()];
         if stream.groups.is_empty() {

@@ -82,7 +82,10 @@ struct Ended<'a> {
 pub(super) fn down(arguments: &Down, global: &Global, output: Output) -> anyhow::Result<Exit> {
     if arguments.wipe && !arguments.yes {
         return Err(Stop::refused(
-            format!("this would delete every table, token, setting and event of the stack in {}", global.data.display()),
+            format!(
+                "this would delete every table, token, setting and event of the stack in {}",
+                global.data.display()
+            ),
             "say `tripod down --wipe --yes` if that is meant",
         )
         .into());

@@ -30,11 +30,6 @@ impl Merge {
             .collect::<Result<_, _>>()?;
         Ok(Self { feeds })
     }
-
-    /// What each file holds, in words.
-    pub(crate) fn format_names(&self) -> Vec<&'static str> {
-        self.feeds.iter().map(|feed| feed.source.format_name()).collect()
-    }
 }
 
 impl Iterator for Merge {

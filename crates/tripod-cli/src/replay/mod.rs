@@ -5,6 +5,7 @@ pub(crate) mod expect;
 pub(crate) mod merge;
 pub(crate) mod pace;
 pub(crate) mod proof;
+pub(crate) mod report;
 pub(crate) mod rows;
 pub(crate) mod script;
 pub(crate) mod source;

@@ -95,11 +95,6 @@ pub(crate) struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    /// What each file holds, in words.
-    pub(crate) fn format_names(&self) -> Vec<&'static str> {
-        self.merge.format_names()
-    }
-
     /// How many silences were shortened so far.
     pub(crate) fn silences_cut(&self) -> u64 {
         self.timeline.silences_cut()

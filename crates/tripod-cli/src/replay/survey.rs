@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(error.exit, Exit::Usage);
         let text = error.to_string();
         assert!(text.starts_with("nothing was replayed: "), "{text}");
-        assert!(text.ends_with("a.csv line 3: has 1 columns instead of 8 (and 1 more broken line)"), "{text}");
+        assert!(text.ends_with("a.csv line 3: has 1 column instead of 8 (and 1 more broken line)"), "{text}");
         let survey = survey_of(&rows, true).unwrap();
         assert_eq!((survey.rows, survey.broken_lines, survey.broken.len()), (2, 2, 2));
     }

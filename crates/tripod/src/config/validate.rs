@@ -9,25 +9,25 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     name("bot", &config.bot)?;
 
     let journal = &config.journal;
-    within("journal.segment_mib", journal.segment_mib, 1..=1024)?;
+    within("journal.segment_mib", journal.segment_mib, &(1..=1024))?;
     for (key, budget) in [
         ("journal.critical_budget_mib", journal.critical_budget_mib),
         ("journal.standard_budget_mib", journal.standard_budget_mib),
         ("journal.debug_budget_mib", journal.debug_budget_mib),
     ] {
         // Below four segments the open ones alone would use the budget up.
-        within(key, budget, journal.segment_mib * 4..=1_048_576)?;
+        within(key, budget, &(journal.segment_mib * 4..=1_048_576))?;
     }
-    within("journal.keep_hours", journal.keep_hours, 0..=8760)?;
-    within("journal.critical_sync_ms", journal.critical_sync_ms, 10..=60_000)?;
-    within("journal.standard_sync_ms", journal.standard_sync_ms, 10..=60_000)?;
+    within("journal.keep_hours", journal.keep_hours, &(0..=8760))?;
+    within("journal.critical_sync_ms", journal.critical_sync_ms, &(10..=60_000))?;
+    within("journal.standard_sync_ms", journal.standard_sync_ms, &(10..=60_000))?;
 
     let tape = &config.tape;
-    within("tape.flush_interval_ms", tape.flush_interval_ms, 1..=60_000)?;
-    within("tape.flush_rows", tape.flush_rows, 1..=200_000)?;
-    within("tape.flush_kib", tape.flush_kib, 64..=65_536)?;
-    within("tape.request_timeout_ms", tape.request_timeout_ms, 100..=300_000)?;
-    within("tape.retry_max_ms", tape.retry_max_ms, 10..=60_000)?;
+    within("tape.flush_interval_ms", tape.flush_interval_ms, &(1..=60_000))?;
+    within("tape.flush_rows", tape.flush_rows, &(1..=200_000))?;
+    within("tape.flush_kib", tape.flush_kib, &(64..=65_536))?;
+    within("tape.request_timeout_ms", tape.request_timeout_ms, &(100..=300_000))?;
+    within("tape.retry_max_ms", tape.retry_max_ms, &(10..=60_000))?;
     prefix("tape.table_prefix", &tape.table_prefix)?;
 
     if config.questdb.is_empty() {
@@ -52,18 +52,18 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     for host in &postgres.hosts {
         address("postgres.hosts", host)?;
     }
-    within("postgres.pool_size", postgres.pool_size, 1..=100)?;
-    within("postgres.deadline_ms", postgres.deadline_ms, 10..=600_000)?;
+    within("postgres.pool_size", postgres.pool_size, &(1..=100))?;
+    within("postgres.deadline_ms", postgres.deadline_ms, &(10..=600_000))?;
 
     redis("redis.prices", &config.redis.prices)?;
     redis("redis.events", &config.redis.events)?;
 
-    within("prices.ttl_ms", config.prices.ttl_ms, 100..=60_000)?;
-    within("prices.guard_ttl_ms", config.prices.guard_ttl_ms, config.prices.ttl_ms..=86_400_000)?;
+    within("prices.ttl_ms", config.prices.ttl_ms, &(100..=60_000))?;
+    within("prices.guard_ttl_ms", config.prices.guard_ttl_ms, &(config.prices.ttl_ms..=86_400_000))?;
     prefix("prices.key_prefix", &config.prices.key_prefix)?;
-    within("events.cap", config.events.cap, 1..=10_000_000)?;
-    within("events.payload_bytes_max", config.events.payload_bytes_max, 64..=16_777_216)?;
-    within("events.claim_after_ms", config.events.claim_after_ms, 100..=86_400_000)?;
+    within("events.cap", config.events.cap, &(1..=10_000_000))?;
+    within("events.payload_bytes_max", config.events.payload_bytes_max, &(64..=16_777_216))?;
+    within("events.claim_after_ms", config.events.claim_after_ms, &(100..=86_400_000))?;
     prefix("events.key_prefix", &config.events.key_prefix)
 }
 
@@ -81,10 +81,10 @@ fn redis(section: &str, redis: &Redis) -> Result<(), String> {
             address(&format!("{section}.addresses"), text)?;
         }
     }
-    within(&format!("{section}.deadline_ms"), redis.deadline_ms, 10..=600_000)
+    within(&format!("{section}.deadline_ms"), redis.deadline_ms, &(10..=600_000))
 }
 
-fn within<T: PartialOrd + Display>(key: &str, value: T, limits: RangeInclusive<T>) -> Result<(), String> {
+fn within<T: Copy + PartialOrd + Display>(key: &str, value: T, limits: &RangeInclusive<T>) -> Result<(), String> {
     if limits.contains(&value) {
         return Ok(());
     }

@@ -78,6 +78,16 @@ pub(super) fn connection_is_good(error: &tokio_postgres::Error) -> bool {
         && !is_stale_plan(error)
 }
 
+/// True where nobody answered, or only to say that the server is going, coming or not the primary.
+pub(super) fn is_absence(error: &tokio_postgres::Error) -> bool {
+    match error.code().map(tokio_postgres::error::SqlState::code) {
+        None => error.is_closed() || error.source().is_some_and(|s| s.is::<std::io::Error>()),
+        Some(code) => {
+            code.starts_with("57P") || classify(code) == Class::Connection || classify(code) == Class::ReadOnly
+        }
+    }
+}
+
 fn is_stale_plan(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(|e| e.code().code() == "0A000" && e.message().starts_with("cached plan"))
 }
@@ -127,7 +137,9 @@ fn without_code(error: tokio_postgres::Error, what: &str, address: &str) -> Erro
             source: Some(error.into()),
         };
     }
-    if error.is_closed() || io.is_some() {
+    // A certificate that does not fit comes as an I/O error too, and no waiting mends it.
+    let certificate = io.and_then(std::io::Error::get_ref).is_some_and(|e| e.is::<rustls::Error>());
+    if !certificate && (error.is_closed() || io.is_some()) {
         return Error::Unreachable { server, address: address.to_owned(), source: error.into() };
     }
     let said = source.map_or_else(|| error.to_string(), |s| format!("{error}: {s}"));

@@ -117,7 +117,9 @@ fn server_limits(deadline: Duration) -> String {
     let statement_ms = (deadline * 2 / 3).as_millis().max(1);
     let lock_ms = (deadline / 2).as_millis().max(1);
     let idle_ms = IDLE_IN_TRANSACTION.max(deadline).as_millis();
-    format!("-c statement_timeout={statement_ms} -c lock_timeout={lock_ms} -c idle_in_transaction_session_timeout={idle_ms}")
+    format!(
+        "-c statement_timeout={statement_ms} -c lock_timeout={lock_ms} -c idle_in_transaction_session_timeout={idle_ms}"
+    )
 }
 
 /// TLS that checks the server's certificate and name against the operating system's store.
@@ -158,9 +160,8 @@ mod tests {
 
     #[test]
     fn tls_is_never_given_up_for_a_socket() {
-        let mut config = config::Postgres::default();
-        config.tls = true;
-        config.hosts = vec!["/run/postgresql:5432".into()];
+        let hosts = vec!["/run/postgresql:5432".into()];
+        let mut config = config::Postgres { tls: true, hosts, ..Default::default() };
         let error = driver_config(&config, Login::Bot, Duration::from_secs(1)).unwrap_err();
         assert!(error.to_string().contains("tls"), "{error}");
         config.hosts = vec!["db:5432".into()];

@@ -82,8 +82,7 @@ pub async fn apply(config: &config::Postgres) -> Result<Vec<Step>> {
             client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
             // Whatever happens now, this handle ends with the function, and with its session the lock.
             let mut steps = roles::apply(client, config).await?;
-            let pending: Vec<Step> =
-                pending(&applied(client).await?, &known)?.into_iter().map(step_of).collect();
+            let pending: Vec<Step> = pending(&applied(client).await?, &known)?.into_iter().map(step_of).collect();
             if !pending.is_empty() {
                 client.batch_execute("SET ROLE tripod_owner").await?;
                 Runner::new(&known)
@@ -134,8 +133,7 @@ struct Applied {
 }
 
 async fn applied(client: &tokio_postgres::Client) -> Result<Vec<Applied>, Failure> {
-    let there: bool =
-        client.query_one("SELECT to_regclass('tripod.migrations') IS NOT NULL", &[]).await?.try_get(0)?;
+    let there: bool = client.query_one("SELECT to_regclass('tripod.migrations') IS NOT NULL", &[]).await?.try_get(0)?;
     if !there {
         return Ok(Vec::new());
     }
@@ -162,7 +160,9 @@ fn pending<'a>(applied: &[Applied], known: &'a [Migration]) -> Result<Vec<&'a Mi
         let Applied { version, name, checksum } = have;
         let Some(file) = known.iter().find(|m| m.version() == *version) else {
             return Err(schema(if *version > newest {
-                format!("the database has migration {version} ({name}), this program knows {newest}; upgrade the program")
+                format!(
+                    "the database has migration {version} ({name}), this program knows {newest}; upgrade the program"
+                )
             } else {
                 format!(
                     "the database has migration {version} ({name}), which this program does not have; \
@@ -178,8 +178,7 @@ fn pending<'a>(applied: &[Applied], known: &'a [Migration]) -> Result<Vec<&'a Mi
         }
     }
     let last = applied.iter().map(|a| a.version).max().unwrap_or(0);
-    let pending: Vec<&Migration> =
-        known.iter().filter(|m| !applied.iter().any(|a| a.version == m.version())).collect();
+    let pending: Vec<&Migration> = known.iter().filter(|m| !applied.iter().any(|a| a.version == m.version())).collect();
     match pending.iter().find(|m| m.version() < last) {
         Some(late) => Err(schema(format!(
             "migration {} ({}) is missing from the database, which already has {last}; give the file a higher number",
@@ -212,7 +211,8 @@ fn explain(error: refinery::Error) -> Failure {
     let said = driver.and_then(|e| e.as_db_error()).map_or_else(|| source.to_string(), |e| e.message().to_owned());
     let what = format!("migrate: {said}");
     let server = Server::Postgres;
-    let busy = code.as_deref().is_none_or(|c| matches!(classify(c), Class::Connection | Class::Retry | Class::ReadOnly));
+    let busy =
+        code.as_deref().is_none_or(|c| matches!(classify(c), Class::Connection | Class::Retry | Class::ReadOnly));
     Failure::Ours(if busy {
         Error::Busy { server, what, source: Some(Box::new(error)) }
     } else {
@@ -227,11 +227,7 @@ mod tests {
     fn history(known: &[Migration]) -> Vec<Applied> {
         known
             .iter()
-            .map(|m| Applied {
-                version: m.version(),
-                name: m.name().to_owned(),
-                checksum: m.checksum().to_string(),
-            })
+            .map(|m| Applied { version: m.version(), name: m.name().to_owned(), checksum: m.checksum().to_string() })
             .collect()
     }
 

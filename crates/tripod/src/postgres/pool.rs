@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType};
 use tokio_postgres::NoTls;
 
-use super::class::{Failure, connection_is_good, explain};
+use super::class::{Failure, connection_is_good, explain, is_absence};
 use super::connect::{Login, driver_config, tls_connector};
 use crate::config;
 use crate::error::{Error, Result, Server};
@@ -109,67 +109,82 @@ impl Postgres {
         work: impl AsyncFnOnce(&mut Client) -> Result<T, Failure>,
     ) -> Result<T> {
         let inner = &*self.inner;
-        let outcome = tokio::time::timeout(inner.deadline, async {
-            let client = inner.pool.get().await.map_err(|e| inner.explain_pool(e, what))?;
-            let mut lease = Lease { client: Some(client) };
-            let Some(client) = lease.client.as_mut() else { return Err(Error::Closed("PostgreSQL connection")) };
-            match work(client).await {
-                Ok(value) => {
-                    lease.give_back();
-                    Ok(value)
-                }
-                Err(Failure::Ours(error)) => {
-                    lease.give_back();
-                    Err(error)
-                }
-                Err(Failure::Driver(error)) => {
-                    if connection_is_good(&error) {
-                        lease.give_back();
-                    }
-                    Err(explain(error, what, &inner.address, inner.deadline))
-                }
-            }
-        })
-        .await
-        .unwrap_or_else(|_| Err(inner.too_late(what)));
-        inner.note(&outcome);
-        outcome
+        let outcome = tokio::time::timeout(inner.deadline, inner.lend(what, work))
+            .await
+            .unwrap_or_else(|_| Err(Stop { error: inner.too_late(what), server_is_away: true }));
+        inner.note(outcome.as_ref().is_err_and(|stop| stop.server_is_away));
+        outcome.map_err(|stop| stop.error)
     }
 }
 
+/// Why a call ended without a value.
+struct Stop {
+    error: Error,
+    /// It is the server that is missing, not the call that is wrong or slow.
+    server_is_away: bool,
+}
+
 impl Inner {
+    async fn lend<T>(
+        &self,
+        what: &'static str,
+        work: impl AsyncFnOnce(&mut Client) -> Result<T, Failure>,
+    ) -> Result<T, Stop> {
+        let client = self.pool.get().await.map_err(|e| self.explain_pool(e, what))?;
+        let mut lease = Lease { client: Some(client) };
+        let outcome = match lease.client.as_mut() {
+            Some(client) => work(client).await,
+            None => Err(Error::Closed("PostgreSQL connection").into()),
+        };
+        match outcome {
+            Ok(value) => {
+                lease.give_back();
+                Ok(value)
+            }
+            Err(Failure::Ours(error)) => {
+                lease.give_back();
+                Err(Stop { error, server_is_away: false })
+            }
+            Err(Failure::Driver(error)) => {
+                if connection_is_good(&error) {
+                    lease.give_back();
+                }
+                Err(self.explain_driver(error, what))
+            }
+        }
+    }
+
     fn too_late(&self, what: &str) -> Error {
         Error::Deadline { server: Server::Postgres, what: what.to_owned(), after: self.deadline }
     }
 
-    fn explain_pool(&self, error: PoolError, what: &str) -> Error {
-        match error {
-            PoolError::Backend(e) => explain(e, what, &self.address, self.deadline),
-            PoolError::Timeout(step) => {
-                let (step, after) = match step {
-                    TimeoutType::Wait => ("waiting for a free connection to", self.pool.timeouts().wait),
-                    TimeoutType::Create => ("connecting to", self.pool.timeouts().create),
-                    TimeoutType::Recycle => ("checking a connection to", self.pool.timeouts().recycle),
-                };
-                Error::Deadline {
-                    server: Server::Postgres,
-                    what: format!("{what}: {step} {}", self.address),
-                    after: after.unwrap_or(self.deadline),
-                }
+    fn explain_driver(&self, error: tokio_postgres::Error, what: &str) -> Stop {
+        let server_is_away = is_absence(&error);
+        Stop { error: explain(error, what, &self.address, self.deadline), server_is_away }
+    }
+
+    fn explain_pool(&self, error: PoolError, what: &str) -> Stop {
+        let server = Server::Postgres;
+        let timeouts = self.pool.timeouts();
+        let (step, after, server_is_away) = match error {
+            PoolError::Backend(e) => return self.explain_driver(e, what),
+            PoolError::Timeout(TimeoutType::Wait) => ("waiting for a free connection to", timeouts.wait, false),
+            PoolError::Timeout(TimeoutType::Create) => ("connecting to", timeouts.create, true),
+            PoolError::Timeout(TimeoutType::Recycle) => ("checking a connection to", timeouts.recycle, true),
+            other => {
+                let address = self.address.clone();
+                let error = Error::Unreachable { server, address, source: Box::new(other) };
+                return Stop { error, server_is_away: false };
             }
-            other => Error::Unreachable {
-                server: Server::Postgres,
-                address: self.address.clone(),
-                source: Box::new(other),
-            },
-        }
+        };
+        let what = format!("{what}: {step} {}", self.address);
+        Stop { error: Error::Deadline { server, what, after: after.unwrap_or(self.deadline) }, server_is_away }
     }
 
     /// Remembers when an outage began, and says once how long it was.
-    fn note<T>(&self, outcome: &Result<T>) {
-        let away = matches!(outcome, Err(Error::Unreachable { .. } | Error::Deadline { .. } | Error::Busy { .. }));
+    fn note(&self, server_is_away: bool) {
         let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
-        if away {
+        if server_is_away {
             outage.get_or_insert_with(Instant::now);
         } else if let Some(since) = outage.take() {
             tracing::warn!(address = %self.address, down_ms = since.elapsed().as_millis(), "PostgreSQL answers again");

@@ -147,12 +147,7 @@ fn compare(live: &Live, config: &config::Postgres) -> Result<Vec<Missing>> {
     }
     if !live.bot_writes {
         let (bot, name) = (&config.user, quoted(&config.user));
-        add(
-            format!("role {bot}"),
-            "grant",
-            "member of tripod_writer".into(),
-            format!("GRANT tripod_writer TO {name}"),
-        );
+        add(format!("role {bot}"), "grant", "member of tripod_writer".into(), format!("GRANT tripod_writer TO {name}"));
     }
     if live.schema_owner.is_none() {
         let sql = "CREATE SCHEMA tripod AUTHORIZATION tripod_owner";

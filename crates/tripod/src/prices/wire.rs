@@ -34,11 +34,14 @@ impl Keys {
         }
     }
 
-    /// Adds a price's key and its guard's. The braces put both into the same Cluster slot.
+    /// The braces put a price and its guard into the same Cluster slot.
+    pub(super) fn guard(&self, token: &Token, venue: Option<Label>) -> String {
+        format!("{}guard:{{{}}}", self.prefix, self.price(token, venue))
+    }
+
+    /// Adds a price's key and its guard's.
     pub(super) fn add_pair(&self, command: &mut Cmd, token: &Token, venue: Option<Label>) {
-        let price = self.price(token, venue);
-        let guard = format!("{}guard:{{{price}}}", self.prefix);
-        command.arg(price).arg(guard);
+        command.arg(self.price(token, venue)).arg(self.guard(token, venue));
     }
 
     fn parse_price<'a>(&self, key: &'a str) -> Option<(&'a str, Option<&'a str>)> {
@@ -112,6 +115,17 @@ pub(super) fn price_of(
         age: guard.map(|guard| now.since(guard.written_at)),
         source: guard.and_then(|guard| guard.source),
     }))
+}
+
+/// What a guard alone says.
+pub(super) fn price_of_guard(text: &str, now: Timestamp) -> Option<Price> {
+    let guard = parse_guard(text)?;
+    Some(Price {
+        value: parse_value(guard.decimal)?,
+        slot: Some(guard.slot).filter(|slot| *slot > 0),
+        age: Some(now.since(guard.written_at)),
+        source: guard.source,
+    })
 }
 
 /// One accepted price of the feed.

@@ -4,7 +4,7 @@
 //! that was kept survives a kill -9 and arrives exactly once; nothing is lost or refused silently. The bot never
 //! migrates: a server whose schema is behind is waited for, and named.
 //!
-//! Picture: one journal per importance class, so that a full one cannot hurt another; one [`sink`] per server and class.
+//! Picture: one journal per importance class, so that a full one cannot hurt another; one sink per server and class.
 //! ```text
 //!                      ┌─▶ journal critical ─┬─▶ sink main
 //!  Recorder::record ───┼─▶ journal standard ─┤   sink replica …   ──ILP/HTTP──▶ QuestDB
@@ -91,13 +91,8 @@ impl Tape {
             debug: open_journal(config, Importance::Debug)?,
         };
         let permit = Arc::new(TradingPermit::new(journals.critical.clone()));
-        let mut tape = Self {
-            config: config.clone(),
-            journals,
-            directory: Arc::new(Directory::new()),
-            permit,
-            sinks: Vec::new(),
-        };
+        let mut tape =
+            Self { config: config.clone(), journals, directory: Arc::new(Directory::new()), permit, sinks: Vec::new() };
         for spec in tables::builtin() {
             tape.register_spec(spec)?;
         }
@@ -197,7 +192,6 @@ impl Tape {
         };
         CloseReport { remaining, troubles }
     }
-
 }
 
 impl Journals {

@@ -119,6 +119,7 @@ impl Quarantine {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).map_err(|e| failed("create", dir, e))?;
         }
+        let is_new = !path.exists();
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -126,6 +127,10 @@ impl Quarantine {
             .truncate(false)
             .open(&path)
             .map_err(|e| failed("open", &path, e))?;
+        if is_new && let Some(dir) = path.parent() {
+            // Else a power loss could take the file's name, and with it the rows that were synced into it.
+            File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| failed("sync", dir, e))?;
+        }
         let mut held = HashSet::new();
         let whole = whole_lines(BufReader::new(&file), &path, |number, line| {
             let row: Quarantined = serde_json::from_str(line).map_err(|e| {

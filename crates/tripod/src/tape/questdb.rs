@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use questdb::ingress::{Protocol, ProtocolVersion, SenderBuilder};
+use questdb::ingress::{Protocol, ProtocolVersion, Sender, SenderBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
@@ -157,14 +157,14 @@ impl QuestDbHttp {
         })
     }
 
-    /// How a [`questdb::ingress::Sender`] to this server is built: ILP over HTTP; no retry of its own, because the sink
-    /// decides what is sent again; one request ends within `request_timeout`, whatever its size; protocol version 3, the
-    /// first with decimals, said and not asked for, so that a sender can be built while the server is away. A wrong
-    /// login shows at the first flush.
+    /// How a [`Sender`] to this server is built: ILP over HTTP; no retry of its own, because the sink decides what is
+    /// sent again; one request ends within `request_timeout`, whatever its size; protocol version 3, the first with
+    /// decimals, said and not asked for, so that a sender can be built while the server is away. A wrong login shows at
+    /// the first flush.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where `config.http` is not `host:port`, or the driver refuses user or password.
-    pub fn sender_conf(config: &QuestDb, request_timeout: Duration) -> Result<SenderBuilder> {
+    /// [`Error::Invalid`] where `config.http` is not `host:port`, or the driver refuses user, password or timeout.
+    pub fn sender_conf(config: &QuestDb, request_timeout: Duration) -> Result<SenderConf> {
         // The driver's error may quote what it refuses; a login is not passed on.
         let refused = |_| {
             Error::invalid(format!("questdb `{}`", config.name), "user, password or timeout is refused by the driver")
@@ -181,7 +181,7 @@ impl QuestDbHttp {
         if !password.is_empty() {
             builder = builder.username(&config.user).and_then(|builder| builder.password(password)).map_err(refused)?;
         }
-        Ok(builder)
+        Ok(SenderConf { builder, address: config.http.clone() })
     }
 
     /// The deadline of each call.
@@ -213,6 +213,28 @@ impl QuestDbHttp {
             what: format!("a statement at {}", self.address),
             after: self.timeout,
         }
+    }
+}
+
+/// Builds senders to one server. The driver's own builder prints the password; this one does not.
+pub struct SenderConf {
+    builder: SenderBuilder,
+    address: String,
+}
+
+impl fmt::Debug for SenderConf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SenderConf").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl SenderConf {
+    /// A sender. Connects to nothing yet: that is done by its first flush.
+    ///
+    /// # Errors
+    /// The driver's, where TLS cannot be set up.
+    pub fn build(&self) -> questdb::Result<Sender> {
+        self.builder.build()
     }
 }
 

@@ -7,7 +7,7 @@ mod field;
 
 use crate::error::Result;
 use crate::tape::spec::TableSpec;
-use crate::value::{Decimal, Timestamp, Uuid};
+use crate::value::{Decimal, Timestamp, Token, Uuid};
 
 pub use field::{AsText, ColumnValue, DecimalField, Field, TextField};
 
@@ -41,6 +41,10 @@ pub trait ColumnWriter {
     fn uuid(&mut self, value: Option<Uuid>) -> Result<()>;
     /// Text of a bounded set.
     fn symbol(&mut self, value: Option<&str>) -> Result<()>;
+    /// A token, which is a symbol that was checked when it was made.
+    fn token(&mut self, value: Option<&Token>) -> Result<()> {
+        self.symbol(value.map(Token::as_str))
+    }
     /// Text with a maximum.
     fn text(&mut self, value: Option<&str>) -> Result<()>;
 }

@@ -98,10 +98,9 @@ pub fn read_list(source: impl Read, chain: u64) -> Result<List> {
 
 fn listing(entry: &Entry) -> Result<Listing, String> {
     let mint: Address = entry.address.parse().map_err(|_| "the address is not base58 of 32 bytes".to_owned())?;
-    let decimals = u8::try_from(entry.decimals)
-        .ok()
-        .filter(|d| *d <= DECIMALS_MAX)
-        .ok_or_else(|| format!("{} decimals: with more than {DECIMALS_MAX} not one token fits a u64", entry.decimals))?;
+    let decimals = u8::try_from(entry.decimals).ok().filter(|d| *d <= DECIMALS_MAX).ok_or_else(|| {
+        format!("{} decimals: with more than {DECIMALS_MAX} not one token fits a u64", entry.decimals)
+    })?;
     for (what, text) in [("name", &entry.name), ("symbol", &entry.symbol)] {
         if text.len() > TEXT_BYTES_MAX {
             return Err(format!("the {what} has {} bytes; at most {TEXT_BYTES_MAX}", text.len()));
@@ -116,12 +115,7 @@ fn listing(entry: &Entry) -> Result<Listing, String> {
 ///
 /// # Errors
 /// As [`read_list`] and [`Tokens::store_listings`].
-pub async fn import_list(
-    tokens: &Tokens,
-    source: impl Read + Send,
-    chain: u64,
-    list_name: &str,
-) -> Result<Report> {
+pub async fn import_list(tokens: &Tokens, source: impl Read + Send, chain: u64, list_name: &str) -> Result<Report> {
     let List { listings, refused, other_chains } = read_list(source, chain)?;
     let stored = tokens.store_listings(&listings, list_name).await?;
     Ok(Report { stored, other_chains, refused })

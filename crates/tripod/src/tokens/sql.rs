@@ -297,9 +297,7 @@ impl<'a> ListingColumns<'a> {
         let normalised: Vec<Option<String>> =
             self.batch.iter().map(|l| l.symbol.as_deref().map(normalise_symbol)).collect();
         let (mint, decimals, name, symbol) = columns(self.batch.iter().copied());
-        let rows = transaction
-            .query(&statement, &[&mint, &decimals, &name, &symbol, &normalised, &list_name])
-            .await?;
+        let rows = transaction.query(&statement, &[&mint, &decimals, &name, &symbol, &normalised, &list_name]).await?;
         let mut summary = Summary::default();
         let mut taken = HashSet::new();
         for row in &rows {
@@ -314,8 +312,7 @@ impl<'a> ListingColumns<'a> {
         if !left.is_empty() {
             let statement = transaction.prepare_cached(COUNT_SAME_LISTINGS).await?;
             let (mint, decimals, name, symbol) = columns(left.iter().copied());
-            summary.unchanged =
-                count(&transaction.query_one(&statement, &[&mint, &decimals, &name, &symbol]).await?)?;
+            summary.unchanged = count(&transaction.query_one(&statement, &[&mint, &decimals, &name, &symbol]).await?)?;
             summary.older = left.len().saturating_sub(summary.unchanged);
         }
         transaction.commit().await?;

@@ -139,10 +139,8 @@ impl Tokens {
         let sorted: Vec<&Listing> = newest.into_values().collect();
         for batch in sorted.chunks(BATCH_ROWS) {
             let rows = sql::ListingColumns::new(batch);
-            let done = self
-                .postgres
-                .call("store a token list", async |client| rows.store(client, list_name).await)
-                .await?;
+            let done =
+                self.postgres.call("store a token list", async |client| rows.store(client, list_name).await).await?;
             summary.add(done);
         }
         Ok(summary)
@@ -168,7 +166,7 @@ impl Tokens {
         self.postgres
             .call("read tokens", async |client| {
                 let statement = client.prepare_cached(sql::BY_MINTS).await?;
-                Ok(StoredToken::from_rows(&client.query(&statement, &[&mints]).await?)?)
+                StoredToken::from_rows(&client.query(&statement, &[&mints]).await?)
             })
             .await
     }
@@ -182,7 +180,7 @@ impl Tokens {
         self.postgres
             .call("read tokens by symbol", async |client| {
                 let statement = client.prepare_cached(sql::BY_SYMBOL).await?;
-                Ok(StoredToken::from_rows(&client.query(&statement, &[&symbol, &SYMBOL_ANSWERS_MAX]).await?)?)
+                StoredToken::from_rows(&client.query(&statement, &[&symbol, &SYMBOL_ANSWERS_MAX]).await?)
             })
             .await
     }

@@ -1,150 +1,20 @@
 //! Delivery, against a real QuestDB that is killed, absent, behind, or of another opinion. What is visible is asked from
 //! the server; our own counts are then compared with that.
 
+mod rig;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tempfile::TempDir;
 use tripod::config::Config;
-use tripod::ledger::LedgerRow;
-use tripod::tape::questdb::QuestDbHttp;
 use tripod::tape::spec::Importance;
-use tripod::tape::tables::{self, Attempt, MarketTrade};
-use tripod::tape::{Recorded, Recorder, Row, SinkState, Tape, quarantine, schema};
-use tripod::{Decimal, Error, Timestamp, Token, Uuid};
-use tripod_stack::{ServerName, Servers, TestStack};
+use tripod::tape::{Recorded, Row, SinkState, Tape, quarantine};
+use tripod::{Decimal, Error, Timestamp};
+use tripod_stack::ServerName;
 
-/// Generous: the machine may be busy with other tests' servers. Nothing here waits that long when all is well.
-const LONG: Duration = Duration::from_secs(60);
-const SHORT: Duration = Duration::from_secs(5);
-
-/// A QuestDB of its own and a config with a journal directory, bot and tables of its own.
-struct Rig {
-    stack: TestStack,
-    config: Config,
-    _journals: TempDir,
-}
-
-impl Rig {
-    fn start(name: &str) -> Self {
-        let stack = TestStack::start(Servers { questdb: true, ..Servers::NONE }).unwrap();
-        let journals = tempfile::tempdir().unwrap();
-        let mut config = Config::load_with(&stack.config_path(), []).unwrap();
-        config.bot = name.to_owned();
-        config.journal.dir = journals.path().to_owned();
-        config.journal.segment_mib = 1;
-        config.journal.critical_budget_mib = 64;
-        config.journal.standard_budget_mib = 64;
-        config.journal.debug_budget_mib = 16;
-        config.tape.table_prefix = format!("{}_", name.replace('-', "_"));
-        Self { stack, config, _journals: journals }
-    }
-
-    fn migrate(&self) {
-        let http = self.http();
-        let live = schema::read_live(&http).unwrap();
-        let plan = schema::plan(&live, tables::builtin(), &self.config.tape.table_prefix);
-        schema::apply(&http, &plan).unwrap();
-    }
-
-    fn http(&self) -> QuestDbHttp {
-        QuestDbHttp::new(&self.config.questdb[0], Duration::from_secs(30)).unwrap()
-    }
-
-    fn table(&self, name: &str) -> String {
-        format!("{}{name}", self.config.tape.table_prefix)
-    }
-
-    /// The first row of a query's answer, as text.
-    fn ask(&self, sql: &str) -> Vec<String> {
-        let answer = self.http().exec(sql).unwrap();
-        answer.rows[0].iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect()
-    }
-
-    /// count, distinct keys and sum of sizes of the trades, as the server has them.
-    fn trades_on_server(&self) -> [u64; 3] {
-        let table = self.table("market_trades");
-        let row = self.ask(&format!("SELECT count(), count_distinct(trade_id), sum(size)::long FROM {table}"));
-        [0, 1, 2].map(|column| row[column].parse().unwrap_or(0))
-    }
-
-    fn ledger_of(&self, tape: &Tape, table: &str) -> LedgerRow {
-        let rows = tape.ledger().unwrap();
-        for row in &rows {
-            assert!(row.adds_up, "{row:?}");
-        }
-        rows.into_iter().find(|row| row.table == table && row.sink == self.config.questdb[0].name).unwrap()
-    }
-}
-
-/// The trade number `n`; sizes make the sum tell which rows are there.
-fn record_trade(recorder: &Recorder, base: Timestamp, n: u64) -> Recorded {
-    recorder.record(&trade(base, n, &n.to_string())).unwrap()
-}
-
-fn trade(base: Timestamp, n: u64, trade_id: &str) -> MarketTrade<'_> {
-    MarketTrade {
-        at: base.checked_add(Duration::from_micros(n / 3)).unwrap(),
-        venue: ["raydium", "orca"][usize::try_from(n % 2).unwrap()],
-        token: Token::new(["SOL", "BONK", "JUP"][usize::try_from(n % 3).unwrap()]).unwrap(),
-        trade_id,
-        side: None,
-        price: Decimal::new(i64::try_from(n).unwrap() + 1, 9),
-        size: Decimal::from(n),
-        slot: Some(u64::MAX - n),
-        received_at: None,
-    }
-}
-
-fn sum_below(n: u64) -> u64 {
-    n * (n - 1) / 2
-}
-
-fn record_attempt(recorder: &Recorder, n: u128) -> Result<Recorded, Error> {
-    let token = Token::new("So11111111111111111111111111111111111111112").unwrap();
-    recorder.record(&Attempt {
-        at: Timestamp::now(),
-        id: Uuid::from_u128(n),
-        strategy: "triangle",
-        venue: "raydium",
-        token,
-        route: Some("raydium>orca"),
-        signature: None,
-        token_in: token,
-        token_out: token,
-        amount_in: u64::MAX,
-        expected_amount_out: None,
-        minimum_amount_out: None,
-        expected_price: None,
-        expected_profit_lamports: Some(-5),
-        slippage_limit_bps: None,
-        compute_unit_limit: None,
-        priority_fee_lamports: None,
-        tip_lamports: None,
-        slot_seen: None,
-        slot_sent: None,
-        last_valid_block_height: None,
-        decide_ns: None,
-        build_ns: None,
-    })
-}
-
-/// Polls until `condition` holds; panics with `what` at the deadline.
-fn until(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + deadline;
-    while !condition() {
-        assert!(Instant::now() < end, "{what}: not within {deadline:?}");
-        std::thread::park_timeout(Duration::from_millis(10));
-    }
-}
-
-fn state(tape: &Tape, class: Importance) -> (SinkState, String) {
-    let sinks = tape.sinks();
-    let sink = sinks.iter().find(|sink| sink.class == class).unwrap();
-    (sink.state, sink.why.clone())
-}
+use rig::{LONG, Rig, SHORT, record_attempt, record_trade, state, sum_below, trade, until};
 
 #[test]
 fn rows_from_four_threads_are_visible_exactly_once_and_the_ledger_agrees_with_the_server() {
@@ -251,6 +121,68 @@ fn one_row_and_then_silence_becomes_visible() {
     until("and called so", LONG, || rig.ledger_of(&tape, "market_trades").visible == 1);
 }
 
+#[test]
+fn a_server_that_hangs_in_the_middle_of_a_request_loses_and_doubles_nothing() {
+    const ROWS: u64 = 20_000;
+    let mut rig = Rig::start("hangs");
+    rig.migrate();
+    rig.config.tape.request_timeout_ms = 500;
+    rig.config.tape.flush_rows = 1_000;
+    let tape = Tape::open(&rig.config).unwrap();
+    let (recorder, base) = (tape.recorder(), Timestamp::now());
+    for n in 0..ROWS / 2 {
+        record_trade(&recorder, base, n);
+    }
+    until("some rows are visible", LONG, || rig.ledger_of(&tape, "market_trades").visible > 0);
+    rig.stack.freeze(ServerName::QuestDb);
+    for n in ROWS / 2..ROWS {
+        record_trade(&recorder, base, n);
+    }
+    until("the sink has noticed", LONG, || state(&tape, Importance::Standard).0 == SinkState::Unavailable);
+    rig.stack.thaw(ServerName::QuestDb);
+    assert!(tape.wait_visible(LONG).unwrap(), "{:?}", tape.sinks());
+    assert_eq!(rig.trades_on_server(), [ROWS, ROWS, sum_below(ROWS)]);
+}
+
+#[test]
+fn a_wrong_password_is_said_and_costs_no_row() {
+    let rig = Rig::start("login");
+    rig.migrate();
+    let mut wrong = rig.config.clone();
+    wrong.questdb[0].password = "not this one".into();
+    let tape = Tape::open(&wrong).unwrap();
+    record_trade(&tape.recorder(), Timestamp::now(), 5);
+    until("the sink says so", LONG, || state(&tape, Importance::Standard).0 == SinkState::Login);
+    let said = format!("{:?}", tape.sinks());
+    assert!(said.contains("password") && !said.contains("not this one"), "{said}");
+    drop(tape.close(Duration::ZERO));
+    let tape = Tape::open(&rig.config).unwrap();
+    assert!(tape.wait_visible(LONG).unwrap(), "{:?}", tape.sinks());
+    assert_eq!(rig.trades_on_server(), [1, 1, 5]);
+}
+
+#[test]
+fn a_dead_replica_slows_nobody_and_its_own_rows_wait_for_it() {
+    let mut rig = Rig::start("replica");
+    rig.migrate();
+    let mut replica = rig.config.questdb[0].clone();
+    replica.name = "replica".to_owned();
+    // Port 9 (discard) of this machine: nobody listens.
+    replica.http = "127.0.0.1:9".to_owned();
+    rig.config.questdb.push(replica);
+    let tape = Tape::open(&rig.config).unwrap();
+    let base = Timestamp::now();
+    for n in 0..500 {
+        record_trade(&tape.recorder(), base, n);
+    }
+    until("visible on the one that lives", LONG, || rig.ledger_of(&tape, "market_trades").visible == 500);
+    assert_eq!(rig.trades_on_server(), [500, 500, sum_below(500)]);
+    let ledger = tape.ledger().unwrap();
+    let waits = ledger.iter().find(|row| row.sink == "replica" && row.table == "market_trades").unwrap();
+    assert_eq!((waits.recorded, waits.pending, waits.adds_up), (500, 500, true));
+    assert!(!tape.wait_visible(Duration::from_millis(200)).unwrap(), "it is not visible on every server");
+}
+
 /// On the server its price has fewer digits than here.
 #[derive(Debug, Row)]
 #[row(table = "narrow", importance = "critical", retain_days = 30)]
@@ -290,7 +222,7 @@ fn a_row_that_only_the_server_refuses_goes_to_quarantine_with_its_words_and_the_
     }
     assert!(tape.wait_visible(LONG).unwrap(), "{:?}", tape.sinks());
     let good = (ROWS - 3).to_string();
-    assert_eq!(rig.ask(&format!("SELECT count(), count_distinct(id) FROM {table}")), [good.clone(), good]);
+    assert_eq!(rig.ask(&format!("SELECT count(), count_distinct(id::long) FROM {table}")), [good.clone(), good]);
     assert_eq!(rig.ask(&format!("SELECT count() FROM {}", rig.table("attempts"))), [ROWS.to_string()]);
     let row = rig.ledger_of(&tape, "narrow");
     assert_eq!((row.recorded, row.visible, row.quarantined), (ROWS, ROWS - 3, 3));

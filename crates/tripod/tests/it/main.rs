@@ -1,8 +1,23 @@
 //! Tests on real servers: one binary, a module per topic. Each test has servers, journals and names of its own.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper of a test stops at the first surprise, as a test does; clippy only knows the functions marked as tests"
+)]
 
 mod delivery;
+mod derive;
 mod events;
+mod health;
+mod postgres;
+mod postgres_server;
 mod prices;
+mod questdb_server;
 mod redis_link;
+mod rows;
+mod schema;
+mod settings;
 mod signals;
+mod tokens;

@@ -121,11 +121,8 @@ pub(crate) async fn drive(
     let read = price_reader.await??;
     let produced = produced?;
     // Prices live for seconds: they are looked at before anything else is waited for.
-    let price_check = if produced.stopped {
-        PriceCheck::default()
-    } else {
-        prices::check(&legs.prices, &survey.newest).await?
-    };
+    let price_check =
+        if produced.stopped { PriceCheck::default() } else { prices::check(&legs.prices, &survey.newest).await? };
     let events = flow.await??;
     let settled = settle::wait(legs, stop).await?;
     let sinks = legs.tape.sinks();

@@ -134,7 +134,11 @@ fn count(number: usize) -> u64 {
 }
 
 /// Reads one token after the other while the writer writes.
-pub(super) async fn read(prices: Prices, tokens: Vec<Token>, mut produced_all: watch::Receiver<bool>) -> anyhow::Result<Read> {
+pub(super) async fn read(
+    prices: Prices,
+    tokens: Vec<Token>,
+    mut produced_all: watch::Receiver<bool>,
+) -> anyhow::Result<Read> {
     let mut read = Read { found: 0, absent: 0, failed: 0, latency_ns: Histogram::new_with_max(60_000_000_000, 3)? };
     let mut tick = tokio::time::interval(READ_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -164,7 +168,9 @@ pub(crate) struct PriceCheck {
     pub(crate) equal: u64,
     /// Somebody else wrote a newer slot.
     pub(crate) newer: u64,
-    /// Its life was over: a token that had been quiet for longer.
+    /// The price's life was over, for a token that had been quiet: compared with what its guard still knew.
+    pub(crate) by_guard: u64,
+    /// Not even a guard was left: a token that had been quiet for longer than a guard lives.
     pub(crate) expired: u64,
     /// An older slot, or another value.
     pub(crate) wrong: u64,
@@ -176,11 +182,16 @@ pub(super) async fn check(prices: &Prices, newest: &HashMap<Token, Newest>) -> t
     let mut check = PriceCheck::default();
     let tokens: Vec<Token> = newest.keys().copied().collect();
     for part in tokens.chunks(CALL_MAX) {
-        for (token, answer) in part.iter().zip(prices.read_many(part).await?) {
+        let alive = prices.read_many(part).await?;
+        let guarded = prices.last_known(part).await?;
+        for ((token, alive), guarded) in part.iter().zip(alive).zip(guarded) {
             let Some(wanted) = newest.get(token) else { continue };
             check.tokens += 1;
-            let found = answer?;
-            match &found {
+            let alive = alive?;
+            if alive.is_none() && guarded.is_some() {
+                check.by_guard += 1;
+            }
+            match alive.or(guarded) {
                 None => check.expired += 1,
                 Some(price) if price.slot.is_some_and(|slot| slot > wanted.slot) => check.newer += 1,
                 Some(price) if price.slot == Some(wanted.slot) && price.value == wanted.value => check.equal += 1,

@@ -13,6 +13,8 @@
 //! ```
 
 mod matching;
+#[cfg(test)]
+mod tests;
 mod windows;
 
 use anyhow::{Context as _, bail};
@@ -96,15 +98,17 @@ pub(crate) fn prove(
 ) -> anyhow::Result<Vec<TableProof>> {
     let windows = windows(&survey.seconds, WINDOW_ROWS_MAX);
     let mut proofs = Vec::new();
-    for table in Table::ALL {
+    let asked_for = |table: &Table| match table {
+        Table::Trades => survey.trades > 0,
+        Table::Quotes => survey.quotes > 0,
+    };
+    for table in Table::ALL.into_iter().filter(asked_for) {
         let mut tries = 0;
         loop {
             tries += 1;
             let proof = prove_table(server, prefix, script, &windows, table)?;
             if proof.adds_up() || tries == TRIES {
-                if proof.verdict.expected > 0 {
-                    proofs.push(proof);
-                }
+                proofs.push(proof);
                 break;
             }
             tracing::info!(table = table.name(), "somebody writes into the span; reading it again");

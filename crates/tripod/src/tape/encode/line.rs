@@ -36,7 +36,7 @@ fn append(spec: &TableSpec, table: &str, payload: &[u8], buffer: &mut Buffer) ->
     // The names passed `TableSpec::check`, which is stricter; checking each again would cost as much as the row itself.
     buffer.table(TableName::new_unchecked(table)).map_err(refused)?;
     let mut reader = Reader::new(spec, payload)?;
-    while let Some((column, value)) = reader.next()? {
+    while let Some((column, value)) = reader.next_of(|kind| kind == Kind::Symbol)? {
         if let Value::Symbol(text) = value {
             buffer.symbol(ColumnName::new_unchecked(&column.name), text).map_err(refused)?;
         }
@@ -44,7 +44,7 @@ fn append(spec: &TableSpec, table: &str, payload: &[u8], buffer: &mut Buffer) ->
     let mut reader = Reader::new(spec, payload)?;
     // The designated timestamp ends the line.
     reader.next()?;
-    while let Some((column, value)) = reader.next()? {
+    while let Some((column, value)) = reader.next_of(|kind| kind != Kind::Symbol)? {
         let name = ColumnName::new_unchecked(&column.name);
         match value {
             Value::Null | Value::Symbol(_) => continue,

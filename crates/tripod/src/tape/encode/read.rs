@@ -10,7 +10,10 @@ pub(super) struct Reader<'a> {
     spec: &'a TableSpec,
     payload: &'a [u8],
     nulls: &'a [u8],
+    /// The next column.
     column: usize,
+    /// Whether the one before it is NULL.
+    null: bool,
     at: usize,
 }
 
@@ -23,7 +26,7 @@ impl<'a> Reader<'a> {
                 format!("{} bytes are too few for a payload of {} columns", payload.len(), spec.columns.len()),
             ));
         };
-        let reader = Self { spec, payload, nulls, column: 0, at: 0 };
+        let reader = Self { spec, payload, nulls, column: 0, null: false, at: 0 };
         // Bits beyond the last column are zero: a payload has exactly one form.
         if (spec.columns.len()..nulls.len() * 8).any(|index| reader.is_null(index)) {
             return Err(Error::invalid(spec.name.as_str(), "a payload marks columns that the spec does not have"));
@@ -34,29 +37,55 @@ impl<'a> Reader<'a> {
     /// The next column's value; `None` when all were read and no byte is left.
     #[inline]
     pub(super) fn next(&mut self) -> Result<Option<(&'a ColumnSpec, Value<'a>)>> {
+        let Some(column) = self.step()? else { return Ok(None) };
+        let value = if self.null { Value::Null } else { self.value(column)? };
+        Ok(Some((column, value)))
+    }
+
+    /// The next column that is not NULL and whose kind is `wanted`; the others are passed over without a look at their
+    /// values. `None` when no column is left.
+    #[inline]
+    pub(super) fn next_of(&mut self, wanted: impl Fn(Kind) -> bool) -> Result<Option<(&'a ColumnSpec, Value<'a>)>> {
+        while let Some(column) = self.step()? {
+            if self.null {
+                continue;
+            }
+            if wanted(column.kind) {
+                return self.value(column).map(|value| Some((column, value)));
+            }
+            self.pass_over(column)?;
+        }
+        Ok(None)
+    }
+
+    /// Goes to the next column and looks whether it is NULL; `None` when all were read and no byte is left.
+    #[inline]
+    fn step(&mut self) -> Result<Option<&'a ColumnSpec>> {
         let Some(column) = self.spec.columns.get(self.column) else {
-            return if self.at == self.payload.len() {
-                Ok(None)
-            } else {
-                Err(Error::invalid(
-                    self.spec.name.as_str(),
-                    format!("a payload goes on for {} bytes after its last column", self.payload.len() - self.at),
-                ))
-            };
+            return if self.at == self.payload.len() { Ok(None) } else { Err(self.too_long()) };
         };
         if self.column == 1 {
             self.at = NULLS_AT + self.nulls.len();
         }
-        let value = if self.is_null(self.column) {
-            if !column.optional {
-                return Err(self.refuse(column, "is mandatory and marked absent"));
-            }
-            Value::Null
-        } else {
-            self.value(column)?
-        };
+        self.null = self.is_null(self.column);
+        if self.null && !column.optional {
+            return Err(self.refuse(column, "is mandatory and marked absent"));
+        }
         self.column += 1;
-        Ok(Some((column, value)))
+        Ok(Some(column))
+    }
+
+    #[inline]
+    fn pass_over(&mut self, column: &ColumnSpec) -> Result<()> {
+        let bytes = match column.kind {
+            Kind::Boolean => 1,
+            Kind::Long | Kind::Double | Kind::Unsigned | Kind::Timestamp => 8,
+            Kind::Decimal { .. } | Kind::Uuid => 16,
+            Kind::Symbol => usize::from(u8::from_le_bytes(self.chunk(column)?)),
+            Kind::Text { .. } => usize::from(u16::from_le_bytes(self.chunk(column)?)),
+        };
+        self.at += bytes;
+        if self.at > self.payload.len() { Err(self.refuse(column, "is cut off")) } else { Ok(()) }
     }
 
     fn is_null(&self, index: usize) -> bool {
@@ -119,6 +148,12 @@ impl<'a> Reader<'a> {
         };
         self.at += length;
         std::str::from_utf8(bytes).map_err(|_| self.refuse(column, "is not UTF-8"))
+    }
+
+    #[cold]
+    fn too_long(&self) -> Error {
+        let left = self.payload.len().saturating_sub(self.at);
+        Error::invalid(self.spec.name.as_str(), format!("a payload goes on for {left} bytes after its last column"))
     }
 
     #[cold]

@@ -1,26 +1,26 @@
 //! Row to bytes, in two passes over [`Row::write`](crate::tape::row::Row::write): [`Measure`] checks and counts,
 //! [`Fill`] writes.
 //!
-//! Both walk the spec's columns along with the calls, so that a hand-written row that hands over the wrong column is an
-//! error that names it, not bytes that nobody can read.
+//! [`Measure`] walks the spec's columns along with the calls, so that a hand-written row that hands over the wrong column
+//! is an error that names it, not bytes that nobody can read.
 
 use crate::error::{Error, Result};
 use crate::tape::encode::{NULLS_AT, limits, nulls_bytes};
 use crate::tape::row::ColumnWriter;
 use crate::tape::spec::{ColumnSpec, Kind, TableSpec};
-use crate::value::{Decimal, Timestamp, Uuid};
+use crate::value::{Decimal, Timestamp, Token, Uuid};
 
 /// The place in the spec.
 struct Columns<'s> {
     spec: &'s TableSpec,
-    next: usize,
+    rest: std::slice::Iter<'s, ColumnSpec>,
 }
 
 impl<'s> Columns<'s> {
     /// The column that the row must hand over now.
     #[inline]
     fn step(&mut self, given: &'static str, fits: impl FnOnce(Kind) -> bool, present: bool) -> Result<&'s ColumnSpec> {
-        let Some(column) = self.spec.columns.get(self.next) else {
+        let Some(column) = self.rest.next() else {
             return Err(self.past_the_end(given));
         };
         if !fits(column.kind) {
@@ -29,12 +29,11 @@ impl<'s> Columns<'s> {
         if !present && !column.optional {
             return Err(self.refuse(column, "is mandatory and absent".into()));
         }
-        self.next += 1;
         Ok(column)
     }
 
     fn finish(&self) -> Result<()> {
-        match self.spec.columns.get(self.next) {
+        match self.rest.as_slice().first() {
             None => Ok(()),
             Some(column) => Err(self.refuse(column, "was not handed over by the row".into())),
         }
@@ -68,7 +67,7 @@ pub(super) struct Measure<'s> {
 impl<'s> Measure<'s> {
     pub(super) fn new(spec: &'s TableSpec) -> Self {
         // The designated timestamp counts when it is handed over.
-        Self { columns: Columns { spec, next: 0 }, bytes: nulls_bytes(spec) }
+        Self { columns: Columns { spec, rest: spec.columns.iter() }, bytes: nulls_bytes(spec) }
     }
 
     pub(super) fn finish(self) -> Result<usize> {
@@ -144,6 +143,12 @@ impl ColumnWriter for Measure<'_> {
     }
 
     #[inline]
+    fn token(&mut self, value: Option<&Token>) -> Result<()> {
+        // A Token is a good symbol by construction.
+        self.take("symbol", |kind| kind == Kind::Symbol, value, |value, _| Ok(1 + value.as_bytes().len()))
+    }
+
+    #[inline]
     fn text(&mut self, value: Option<&str>) -> Result<()> {
         self.take("text", is_text, value, |value, kind| match kind {
             Kind::Text { max_bytes } => limits::text(value, max_bytes).map(|()| 2 + value.len()),
@@ -152,117 +157,143 @@ impl ColumnWriter for Measure<'_> {
     }
 }
 
-/// Writes the payload. The values were checked by [`Measure`]; here only the room and the order are.
+/// Writes the payload. Order and values were checked by [`Measure`]; here only the room and the number of columns are,
+/// because a second check of everything would cost as much as the writing.
 pub(super) struct Fill<'s, 'o> {
-    columns: Columns<'s>,
-    out: &'o mut [u8],
-    at: usize,
+    spec: &'s TableSpec,
+    /// The next column.
+    index: usize,
+    /// Bytes of the whole payload, for errors.
+    bytes: usize,
+    designated: &'o mut [u8; NULLS_AT],
+    nulls: &'o mut [u8],
+    /// The room that is left for values.
+    values: &'o mut [u8],
 }
 
 impl<'s, 'o> Fill<'s, 'o> {
     pub(super) fn new(spec: &'s TableSpec, out: &'o mut [u8]) -> Result<Self> {
-        let values_at = NULLS_AT + nulls_bytes(spec);
-        let available = out.len();
-        match out.get_mut(NULLS_AT..values_at) {
-            // The room may hold an older record's bytes.
-            Some(nulls) => nulls.fill(0),
-            None => return Err(no_room(spec, available)),
-        }
-        // The designated timestamp comes first and goes to the front; the others follow behind the NULL bits.
-        Ok(Self { columns: Columns { spec, next: 0 }, out, at: 0 })
+        let bytes = out.len();
+        let parts = out.split_first_chunk_mut().and_then(|(designated, rest)| {
+            rest.split_at_mut_checked(nulls_bytes(spec)).map(|(nulls, values)| (designated, nulls, values))
+        });
+        let Some((designated, nulls, values)) = parts else { return Err(no_room(spec, bytes)) };
+        // The room may hold an older record's bytes.
+        nulls.fill(0);
+        Ok(Self { spec, index: 0, bytes, designated, nulls, values })
     }
 
     pub(super) fn finish(self) -> Result<()> {
-        self.columns.finish()?;
-        if self.at == self.out.len() { Ok(()) } else { Err(no_room(self.columns.spec, self.out.len())) }
+        let all = self.index == self.spec.columns.len() && self.values.is_empty();
+        if all { Ok(()) } else { Err(no_room(self.spec, self.bytes)) }
     }
 
+    /// The next column is NULL.
     #[inline]
-    fn step(&mut self, given: &'static str, fits: impl FnOnce(Kind) -> bool, present: bool) -> Result<()> {
-        let index = self.columns.next;
-        self.columns.step(given, fits, present)?;
-        if !present && let Some(byte) = self.out.get_mut(NULLS_AT + index / 8) {
-            *byte |= 1 << (index % 8);
-        }
-        if index == 1 {
-            self.at = NULLS_AT + nulls_bytes(self.columns.spec);
-        }
+    fn null(&mut self) -> Result<()> {
+        let Some(byte) = self.nulls.get_mut(self.index / 8) else { return Err(no_room(self.spec, self.bytes)) };
+        *byte |= 1 << (self.index % 8);
+        self.index += 1;
         Ok(())
     }
 
+    /// The next column has a value of `N` bytes.
     #[inline]
-    fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        let available = self.out.len();
-        match self.at.checked_add(bytes.len()).and_then(|end| self.out.get_mut(self.at..end)) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                self.at += bytes.len();
+    fn fixed<const N: usize>(&mut self, value: Option<[u8; N]>) -> Result<()> {
+        let Some(value) = value else { return self.null() };
+        match std::mem::take(&mut self.values).split_first_chunk_mut() {
+            Some((room, rest)) => {
+                *room = value;
+                self.values = rest;
+                self.index += 1;
                 Ok(())
             }
-            None => Err(no_room(self.columns.spec, available)),
+            None => Err(no_room(self.spec, self.bytes)),
         }
+    }
+
+    /// The next column has text: its length in `N` bytes, then the text.
+    #[inline]
+    fn prefixed<const N: usize>(&mut self, length: [u8; N], text: &[u8]) -> Result<()> {
+        self.fixed(Some(length))?;
+        match std::mem::take(&mut self.values).split_at_mut_checked(text.len()) {
+            Some((room, rest)) => {
+                room.copy_from_slice(text);
+                self.values = rest;
+                Ok(())
+            }
+            None => Err(no_room(self.spec, self.bytes)),
+        }
+    }
+
+    #[inline]
+    fn short(&mut self, text: Option<&[u8]>) -> Result<()> {
+        let Some(text) = text else { return self.null() };
+        let Ok(length) = u8::try_from(text.len()) else { return Err(no_room(self.spec, self.bytes)) };
+        self.prefixed([length], text)
     }
 }
 
 impl ColumnWriter for Fill<'_, '_> {
     #[inline]
     fn boolean(&mut self, value: bool) -> Result<()> {
-        self.step("boolean", |kind| kind == Kind::Boolean, true)?;
-        self.put(&[u8::from(value)])
+        self.fixed(Some([u8::from(value)]))
     }
 
     #[inline]
     fn long(&mut self, value: Option<i64>) -> Result<()> {
-        self.step("long", |kind| kind == Kind::Long, value.is_some())?;
-        value.map_or(Ok(()), |value| self.put(&value.to_le_bytes()))
+        self.fixed(value.map(i64::to_le_bytes))
     }
 
     #[inline]
     fn double(&mut self, value: Option<f64>) -> Result<()> {
-        self.step("double", |kind| kind == Kind::Double, value.is_some())?;
-        value.map_or(Ok(()), |value| self.put(&value.to_le_bytes()))
+        self.fixed(value.map(f64::to_le_bytes))
     }
 
     #[inline]
     fn decimal(&mut self, value: Option<Decimal>) -> Result<()> {
-        self.step("decimal", is_decimal, value.is_some())?;
-        value.map_or(Ok(()), |value| self.put(&value.serialize()))
+        self.fixed(value.map(|value| value.serialize()))
     }
 
     #[inline]
     fn unsigned(&mut self, value: Option<u64>) -> Result<()> {
-        self.step("unsigned", |kind| kind == Kind::Unsigned, value.is_some())?;
-        value.map_or(Ok(()), |value| self.put(&value.to_le_bytes()))
+        self.fixed(value.map(u64::to_le_bytes))
     }
 
     #[inline]
     fn timestamp(&mut self, value: Option<Timestamp>) -> Result<()> {
-        self.step("timestamp", |kind| kind == Kind::Timestamp, value.is_some())?;
-        value.map_or(Ok(()), |value| self.put(&value.as_nanos().to_le_bytes()))
+        let value = value.map(|value| value.as_nanos().to_le_bytes());
+        match value {
+            // The designated one: it stands in front of the NULL bits.
+            Some(value) if self.index == 0 => {
+                *self.designated = value;
+                self.index = 1;
+                Ok(())
+            }
+            value => self.fixed(value),
+        }
     }
 
     #[inline]
     fn uuid(&mut self, value: Option<Uuid>) -> Result<()> {
-        self.step("uuid", |kind| kind == Kind::Uuid, value.is_some())?;
-        value.map_or(Ok(()), |value| self.put(value.as_bytes()))
+        self.fixed(value.map(Uuid::into_bytes))
     }
 
     #[inline]
     fn symbol(&mut self, value: Option<&str>) -> Result<()> {
-        self.step("symbol", |kind| kind == Kind::Symbol, value.is_some())?;
-        let Some(value) = value else { return Ok(()) };
-        let length = u8::try_from(value.len()).map_err(|_| no_room(self.columns.spec, self.out.len()))?;
-        self.put(&[length])?;
-        self.put(value.as_bytes())
+        self.short(value.map(str::as_bytes))
+    }
+
+    #[inline]
+    fn token(&mut self, value: Option<&Token>) -> Result<()> {
+        self.short(value.map(Token::as_bytes))
     }
 
     #[inline]
     fn text(&mut self, value: Option<&str>) -> Result<()> {
-        self.step("text", is_text, value.is_some())?;
-        let Some(value) = value else { return Ok(()) };
-        let length = u16::try_from(value.len()).map_err(|_| no_room(self.columns.spec, self.out.len()))?;
-        self.put(&length.to_le_bytes())?;
-        self.put(value.as_bytes())
+        let Some(text) = value else { return self.null() };
+        let Ok(length) = u16::try_from(text.len()) else { return Err(no_room(self.spec, self.bytes)) };
+        self.prefixed(length.to_le_bytes(), text.as_bytes())
     }
 }
 

@@ -149,7 +149,7 @@ impl ColumnValue for Token {
 
     #[inline]
     fn write<W: ColumnWriter>(value: Option<&Self>, writer: &mut W) -> Result<()> {
-        writer.symbol(value.map(Token::as_str))
+        writer.token(value)
     }
 }
 
@@ -166,6 +166,19 @@ impl ColumnValue for Token {
 ///             Self::Sell => "sell",
 ///         }
 ///     }
+/// }
+/// ```
+///
+/// A number is no text, whatever the attribute says:
+///
+/// ```compile_fail,E0277
+/// #[derive(tripod::tape::Row)]
+/// #[row(table = "fills", importance = "critical")]
+/// struct Fill {
+///     #[row(timestamp)]
+///     at: tripod::Timestamp,
+///     #[row(key, symbol)]
+///     id: u64,
 /// }
 /// ```
 #[diagnostic::on_unimplemented(

@@ -83,3 +83,61 @@ fn wait_applied(http: &QuestDbHttp, action: &Action) -> Result<()> {
         std::thread::sleep(LOOK_EVERY);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::config::QuestDb;
+
+    /// Takes every statement and says of every table what `state` is.
+    fn server_that_says(state: &'static str) -> QuestDbHttp {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let config = QuestDb { http: listener.local_addr().unwrap().to_string(), ..QuestDb::default() };
+        // Ends with the test binary.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = BufReader::new(stream.unwrap());
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).unwrap() > 0 {}
+                let body = match head.contains("wal_tables") {
+                    true => format!(r#"{{"columns":[],"dataset":[{state}]}}"#),
+                    false => r#"{"ddl":"OK"}"#.to_owned(),
+                };
+                let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+                stream.get_mut().write_all((head + &body).as_bytes()).unwrap();
+            }
+        });
+        QuestDbHttp::new(&config, Duration::from_millis(300)).unwrap()
+    }
+
+    fn set_ttl() -> Vec<Action> {
+        vec![Action {
+            object: "fills".into(),
+            action: ActionKind::SetTtl,
+            detail: String::new(),
+            sql: Some("ALTER TABLE \"fills\" SET TTL 30 DAYS".into()),
+        }]
+    }
+
+    #[test]
+    fn a_table_that_has_caught_up_is_changed() {
+        assert_eq!(apply(&server_that_says("[false,7,7]"), &set_ttl()).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_suspended_table_is_told_of_with_the_way_out_not_waited_for() {
+        let error = apply(&server_that_says("[true,6,7]"), &set_ttl()).unwrap_err();
+        assert!(matches!(error, Error::Schema { .. }), "{error:?}");
+        assert!(error.to_string().contains("ALTER TABLE \"fills\" RESUME WAL"), "{error}");
+    }
+
+    #[test]
+    fn a_change_that_is_not_applied_in_time_is_not_called_done() {
+        let error = apply(&server_that_says("[false,6,7]"), &set_ttl()).unwrap_err();
+        assert!(matches!(error, Error::Deadline { .. }), "{error:?}");
+        assert!(error.to_string().contains("set ttl of fills"), "{error}");
+    }
+}

@@ -142,7 +142,8 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_neither_a_bad_row_nor_a_passing_outage() {
-        let body = r#"{"code":"internal error","message":"write error: a, errno: 28, error: No space left","line":995}"#;
+        let body =
+            r#"{"code":"internal error","message":"write error: a, errno: 28, error: No space left","line":995}"#;
         assert!(matches!(flush_error(body), Answer::DiskFull(_)));
     }
 
@@ -157,7 +158,8 @@ mod tests {
         ] {
             assert!(matches!(flush_error(body), Answer::Unavailable(_)), "{body}: {:?}", flush_error(body));
         }
-        let refused = classify(ErrorCode::SocketError, "Could not flush buffer: http://h:1/write: io: Connection refused");
+        let refused =
+            classify(ErrorCode::SocketError, "Could not flush buffer: http://h:1/write: io: Connection refused");
         assert!(matches!(refused, Answer::Unavailable(words) if words.contains("Connection refused")));
         let login = classify(ErrorCode::AuthError, "Could not flush buffer: HTTP endpoint authentication error");
         assert!(matches!(login, Answer::Login(_)));

@@ -37,6 +37,11 @@ impl Limits {
             interval: Duration::from_millis(config.flush_interval_ms),
         }
     }
+
+    /// How long nobody needs to look for the first row of a batch: a part of the interval after which it is sent.
+    pub(super) fn idle(&self) -> Duration {
+        (self.interval / 4).max(Duration::from_millis(1))
+    }
 }
 
 /// Why a row is not sent, or was not taken.
@@ -127,7 +132,8 @@ impl Batch {
 
     /// How long rows may still be added. Rows that waited already, of an unknown age, are due at once.
     pub(super) fn due_in(&self, limits: &Limits, now: Instant) -> Duration {
-        self.recorded_after.map_or(Duration::ZERO, |at| limits.interval.saturating_sub(now.saturating_duration_since(at)))
+        self.recorded_after
+            .map_or(Duration::ZERO, |at| limits.interval.saturating_sub(now.saturating_duration_since(at)))
     }
 
     /// Takes a record in. One that cannot be sent is kept too, as unfit.
@@ -147,6 +153,22 @@ impl Batch {
         if let Err(why) = judged {
             self.unfit.push((row, why));
         }
+    }
+
+    /// Judges the rows from `first` on once more, which have waited since they were encoded; returns those that have
+    /// become unfit meanwhile.
+    pub(super) fn judge_again(&mut self, first: usize, catalog: &Catalog, now: Timestamp) -> Vec<usize> {
+        let mut late = Vec::new();
+        for (row, entry) in self.entries.iter().enumerate().skip(first) {
+            let Some(table) = catalog.table(entry.schema) else { continue };
+            let known = self.unfit.iter().any(|(unfit, _)| *unfit == row);
+            if !known && let Err(why) = judge(table, self.payload(entry), now) {
+                late.push((row, why));
+            }
+        }
+        let rows = late.iter().map(|(row, _)| *row).collect();
+        self.unfit.extend(late);
+        rows
     }
 
     /// Encodes some of the rows again, for a request that is not the whole batch.
@@ -185,6 +207,8 @@ fn is_expired(at: Timestamp, now: Timestamp, retain_days: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tape::Row;
+    use crate::tape::tables::Sample;
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -207,6 +231,65 @@ mod tests {
         assert!(is_expired(row, at("2026-03-02T12:00:00Z"), 1));
         assert!(!is_expired(row, at("2026-03-02T23:00:00Z"), 2));
         assert!(is_expired(row, at("2026-03-03T00:00:00Z"), 2));
+    }
+
+    fn sample(at: Timestamp, seq: u64) -> Vec<u8> {
+        let row = Sample { at, source: "test", seq, name: "age", value: 1.5, note: None };
+        let mut payload = vec![0; encode::measure(&row).unwrap()];
+        encode::fill(&row, &mut payload).unwrap();
+        payload
+    }
+
+    #[test]
+    fn rows_that_waited_are_judged_again_and_the_rest_can_be_encoded_without_them() {
+        let limits = Limits { rows: 10, bytes: 1 << 20, interval: Duration::ZERO };
+        let catalog = Catalog::of([(SchemaId(3), Sample::spec().clone())]);
+        let (now, mut batch) = (at("2026-03-31T12:00:00Z"), Batch::new(&limits));
+        let days = u64::from(Sample::spec().retain_days);
+        let old = now.checked_sub(DAY * u32::try_from(days - 2).unwrap()).unwrap();
+        let expired = now.checked_sub(DAY * u32::try_from(days + 1).unwrap()).unwrap();
+        for (seq, at) in [now, old, expired, now].into_iter().enumerate() {
+            let seq = u64::try_from(seq).unwrap();
+            let (payload, position) = (sample(at, seq), Position { segment: 1, offset: seq });
+            let record = Record { schema: SchemaId(3), payload: &payload, position };
+            batch.push(&record, catalog.table(SchemaId(3)), now);
+        }
+        let unreadable = Record {
+            schema: SchemaId(3),
+            payload: &sample(now, 9)[..12],
+            position: Position { segment: 1, offset: 9 },
+        };
+        batch.push(&unreadable, catalog.table(SchemaId(3)), now);
+        assert_eq!(batch.buffer.row_count(), 3);
+        assert!(matches!(batch.unfit[..], [(2, Unfit::Expired(_)), (4, Unfit::Unreadable(_))]), "{:?}", batch.unfit);
+
+        assert_eq!(batch.judge_again(0, &catalog, now), [0; 0]);
+        let later = now.checked_add(DAY * 2).unwrap();
+        assert_eq!(batch.judge_again(2, &catalog, later), [0; 0], "settled already");
+        assert_eq!(batch.judge_again(0, &catalog, later), [1]);
+        assert_eq!(batch.judge_again(0, &catalog, later), [0; 0], "known already");
+        let mut rest = Buffer::new(PROTOCOL);
+        batch.encode(&[0, 3], &catalog, &mut rest).unwrap();
+        assert_eq!(rest.row_count(), 2);
+    }
+
+    #[test]
+    fn a_batch_is_due_after_the_interval_or_when_it_is_full() {
+        let limits = Limits { rows: 2, bytes: 1 << 20, interval: Duration::from_millis(100) };
+        let catalog = Catalog::of([(SchemaId(0), Sample::spec().clone())]);
+        let (wall, start, mut batch) = (Timestamp::now(), Instant::now(), Batch::new(&limits));
+        let payload = sample(wall, 1);
+        let record = Record { schema: SchemaId(0), payload: &payload, position: Position { segment: 1, offset: 8 } };
+        assert!(!batch.is_due(&limits, start + Duration::from_secs(9)), "an empty one is never due");
+        batch.push(&record, catalog.table(SchemaId(0)), wall);
+        assert!(batch.is_due(&limits, start), "rows of unknown age are due at once");
+        batch.recorded_after = Some(start);
+        assert!(!batch.is_due(&limits, start + Duration::from_millis(99)));
+        assert!(batch.is_due(&limits, start + Duration::from_millis(100)));
+        batch.push(&record, catalog.table(SchemaId(0)), wall);
+        assert!(batch.is_full(&limits) && batch.is_due(&limits, start));
+        batch.clear();
+        assert!(batch.is_empty() && batch.buffer.is_empty() && batch.recorded_after.is_none());
     }
 
     #[test]

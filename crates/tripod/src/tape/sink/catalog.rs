@@ -33,10 +33,17 @@ impl Catalog {
     /// # Errors
     /// As [`specs`].
     pub(super) fn open(dir: &Path, prefix: &str) -> Result<Self> {
-        let mut catalog =
-            Self { dir: dir.to_owned(), prefix: prefix.to_owned(), tables: Arc::new(Vec::new()) };
+        let mut catalog = Self { dir: dir.to_owned(), prefix: prefix.to_owned(), tables: Arc::new(Vec::new()) };
         catalog.reload()?;
         Ok(catalog)
+    }
+
+    /// A catalog of these tables, without a journal.
+    #[cfg(test)]
+    pub(super) fn of(tables: impl IntoIterator<Item = (SchemaId, TableSpec)>) -> Self {
+        let table = |spec: TableSpec| Table { name: spec.name.clone(), spec };
+        let tables = tables.into_iter().map(|(id, spec)| (id, table(spec))).collect();
+        Self { dir: PathBuf::new(), prefix: String::new(), tables: Arc::new(tables) }
     }
 
     /// The table, where it is known.

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use questdb::ingress::{Buffer, Sender};
 
@@ -24,11 +24,15 @@ use super::stop::Stop;
 use crate::config;
 use crate::error::{Error, Result};
 use crate::tape::questdb::QuestDbHttp;
+use crate::value::Timestamp;
 
 /// Between probes of a server whose disk is full: it dies at the third or fourth write after the first refusal.
 const PROBE_DISK: Duration = Duration::from_secs(5);
 /// Between tries with a refused login: faster ones only fill the server's log.
 const PROBE_LOGIN: Duration = Duration::from_secs(2);
+/// Rows that have waited longer than this are judged again before they are sent: they may be too old for their table by
+/// now. Short against the day of room that the judgement leaves.
+const JUDGE_AGAIN: Duration = Duration::from_mins(10);
 
 /// What the feed hands over.
 #[derive(Debug)]
@@ -61,7 +65,14 @@ impl Courier {
     /// True when every row of the batch is settled; false when the sink is closed before.
     fn deliver(&self, job: &mut Job, line: &mut Line) -> bool {
         let mut split = Split::new(job.batch.len(), job.batch.unfit.iter().map(|(row, _)| *row));
-        while let Some(rows) = split.request() {
+        let mut judged_at = Instant::now();
+        loop {
+            if judged_at.elapsed() >= JUDGE_AGAIN {
+                judged_at = Instant::now();
+                let late = job.batch.judge_again(split.next(), &job.catalog, Timestamp::now());
+                late.into_iter().for_each(|row| split.exclude(row));
+            }
+            let Some(rows) = split.request() else { break };
             if self.stop.is_over() {
                 return false;
             }
@@ -149,7 +160,7 @@ struct Line {
 
 /// A sender to `server`: one request per flush, no retries of its own (the courier's back-off knows more).
 pub(super) fn connect(server: &config::QuestDb, timeout: Duration) -> Result<Sender> {
-    QuestDbHttp::sender_conf(server, timeout)?
-        .build()
-        .map_err(|e| Error::invalid(format!("questdb `{}`", server.name), format!("no sender can be made: {}", e.msg())))
+    QuestDbHttp::sender_conf(server, timeout)?.build().map_err(|e| {
+        Error::invalid(format!("questdb `{}`", server.name), format!("no sender can be made: {}", e.msg()))
+    })
 }

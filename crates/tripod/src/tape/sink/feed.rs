@@ -1,7 +1,7 @@
 //! One sink's reader of one journal: collects rows into batches, keeps the cursor and the counts.
 //!
 //! Constraints: the cursor never passes a row that is not either answered OK or durable in quarantine, and it is stored
-//! together with the counts. No busy loop: it wakes at least each [`IDLE`], costs well under 1 % of a core when nothing
+//! together with the counts. No busy loop: it wakes at least each [`IDLE`] or [`COLLECTING`], costs well under 1 % of a core when nothing
 //! happens, and never waits for the network itself.
 //!
 //! Picture: three threads per sink and class, each blocked on one bounded channel.
@@ -38,8 +38,11 @@ use crate::tape::permit::TradingPermit;
 use crate::tape::quarantine::Quarantine;
 use crate::value::Timestamp;
 
-/// The longest time without a look at the journal: what a row may wait before it is noticed.
-const IDLE: Duration = Duration::from_millis(10);
+/// Between looks at the journal while a batch is collected: how late a full one may be noticed.
+const COLLECTING: Duration = Duration::from_millis(10);
+/// Between looks while nothing is recorded, at most. It costs no promptness, because a row found by a look counts as
+/// recorded at the look before; only power.
+const IDLE: Duration = Duration::from_millis(25);
 /// Between looks whether rows have become visible, when they come and when they do not.
 const LOOK_SOON: Duration = Duration::from_millis(20);
 const LOOK_LATE: Duration = Duration::from_millis(500);
@@ -79,6 +82,8 @@ pub(super) struct Feed {
     parts: Parts,
     catalog: Catalog,
     tally: Tally,
+    /// The place in the journal that the tally belongs to: the two are stored together, or not at all.
+    reached: Cursor,
     /// Being collected.
     current: Box<Batch>,
     /// Emptied, for the next round.
@@ -120,6 +125,7 @@ impl Feed {
         Ok(Self {
             catalog: Catalog::open(&parts.dir, &parts.prefix)?,
             tally: Tally::read(parts.journal.state())?,
+            reached: parts.journal.committed().clone(),
             current: Box::new(Batch::new(&parts.limits)),
             spare: Some(Box::new(Batch::new(&parts.limits))),
             unstored: None,
@@ -143,7 +149,10 @@ impl Feed {
             // Read first, so that what the courier reports before it ends is not taken for its death.
             let courier_ended = courier.is_finished();
             self.collect();
-            self.hand_over();
+            if self.hand_over() {
+                // The next batch is collected while this one is in flight, not after the first pause.
+                self.collect();
+            }
             self.look_again();
             self.report();
             if self.is_finished() {
@@ -195,21 +204,21 @@ impl Feed {
         }
         if to_the_end {
             self.caught_up = Some(look_at);
-            if self.barrier.is_none_or(|(number, _)| number < asked) {
+            if self.parts.journal.damage().is_empty() && self.barrier.is_none_or(|(number, _)| number < asked) {
                 let last = if self.current.is_empty() { self.sent } else { self.sent + 1 };
                 self.barrier = Some((asked, last));
             }
         }
     }
 
-    /// Gives the batch to the courier when it is due and the courier is free.
-    fn hand_over(&mut self) {
+    /// Gives the batch to the courier when it is due and the courier is free; tells whether it did.
+    fn hand_over(&mut self) -> bool {
         let now = Instant::now();
         let closing = self.parts.stop.asked().is_some() && !self.current.is_empty();
         if self.in_flight || self.unstored.is_some() || !(closing || self.current.is_due(&self.parts.limits, now)) {
-            return;
+            return false;
         }
-        let Some(next) = self.spare.take() else { return };
+        let Some(next) = self.spare.take() else { return false };
         let mut batch = std::mem::replace(&mut self.current, next);
         self.sent += 1;
         batch.number = self.sent;
@@ -217,6 +226,7 @@ impl Feed {
         // The channel has room for one, and the one before has come back: it fails only when the courier has ended.
         self.in_flight = self.parts.jobs.try_send(Job { batch, catalog: self.catalog.clone() }).is_ok();
         self.broken = !self.in_flight;
+        self.in_flight
     }
 
     /// Makes refused rows durable, counts, commits; in this order.
@@ -245,8 +255,9 @@ impl Feed {
         self.look.pause = LOOK_SOON;
         self.look.at = self.look.at.min(Instant::now() + LOOK_SOON);
         if let Some(cursor) = batch.cursor.take() {
-            self.commit(&cursor);
+            self.reached = cursor;
         }
+        self.commit();
         batch.clear();
         self.spare = Some(batch);
     }
@@ -262,10 +273,10 @@ impl Feed {
         self.parts.quarantine.put(rows)
     }
 
-    /// A cursor that cannot be stored is not lost: the counts stay in memory and go with the next one. Until then a
-    /// crash sends the same rows again.
-    fn commit(&mut self, cursor: &Cursor) {
-        let stored = self.tally.write().and_then(|state| Ok(self.parts.journal.commit(cursor, &state)?));
+    /// What cannot be stored is not lost: cursor and counts stay in memory and are stored with the next ones. Until then
+    /// a crash sends the same rows again, and counts them once.
+    fn commit(&mut self) {
+        let stored = self.tally.write().and_then(|state| Ok(self.parts.journal.commit(&self.reached, &state)?));
         match stored {
             Err(e) => {
                 self.parts.board.enter(SinkState::Journal, &e.to_string());
@@ -310,14 +321,13 @@ impl Feed {
                 let suspended = tables.iter().filter(own).filter_map(|txns| {
                     txns.suspended.as_ref().map(|why| format!("{}: {why}", txns.name).trim_end().to_owned())
                 });
-                self.parts.board.suspended(suspended.collect());
+                self.parts.board.suspended(&suspended.collect::<Vec<_>>());
             }
         }
         self.look.pause = if moved { LOOK_SOON } else { (self.look.pause * 2).min(LOOK_LATE) };
         self.look.at = Instant::now() + self.look.pause;
         if moved {
-            let cursor = self.parts.journal.committed().clone();
-            self.commit(&cursor);
+            self.commit();
         }
     }
 
@@ -337,7 +347,8 @@ impl Feed {
     /// How long nothing needs to be done, unless an event comes.
     fn pause(&self) -> Duration {
         let now = Instant::now();
-        let mut pause = IDLE;
+        let idle = self.current.is_empty() && !self.in_flight;
+        let mut pause = if idle { IDLE.min(self.parts.limits.idle()) } else { COLLECTING };
         if !self.in_flight && self.unstored.is_none() && !self.current.is_empty() {
             pause = pause.min(self.current.due_in(&self.parts.limits, now));
         }

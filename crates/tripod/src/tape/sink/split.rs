@@ -14,12 +14,14 @@ pub(super) struct Split {
     next: usize,
     window: usize,
     bad: BTreeSet<usize>,
+    /// Nothing was found bad since the start.
+    intact: bool,
 }
 
 impl Split {
     /// A batch of `rows`, of which `unfit` are not sent at all.
     pub(super) fn new(rows: usize, unfit: impl IntoIterator<Item = usize>) -> Self {
-        Self { rows, next: 0, window: rows.max(1), bad: unfit.into_iter().collect() }
+        Self { rows, next: 0, window: rows.max(1), bad: unfit.into_iter().collect(), intact: true }
     }
 
     /// The rows of the next request, in order; `None` when the batch is through.
@@ -36,7 +38,18 @@ impl Split {
 
     /// Whether the next request is the whole batch as it was encoded at first.
     pub(super) fn is_whole(&self) -> bool {
-        self.next == 0 && self.window >= self.rows
+        self.intact && self.next == 0 && self.window >= self.rows
+    }
+
+    /// The first row that is not settled yet.
+    pub(super) fn next(&self) -> usize {
+        self.next
+    }
+
+    /// A row that was fit is so no longer.
+    pub(super) fn exclude(&mut self, row: usize) {
+        self.bad.insert(row);
+        self.intact = false;
     }
 
     /// The request was taken.
@@ -51,7 +64,7 @@ impl Split {
         let named = line.and_then(|line| request.get(line.checked_sub(1)?).copied());
         let culprit = named.or(if request.len() == 1 { request.first().copied() } else { None });
         if let Some(row) = culprit {
-            self.bad.insert(row);
+            self.exclude(row);
         }
         self.window = (self.range().len() / 2).max(1);
         culprit
@@ -129,5 +142,8 @@ mod tests {
         let mut split = Split::new(3, [1]);
         assert_eq!(split.request(), Some(vec![0, 2]));
         assert!(split.is_whole());
+        split.exclude(2);
+        assert!(!split.is_whole());
+        assert_eq!(split.request(), Some(vec![0]));
     }
 }

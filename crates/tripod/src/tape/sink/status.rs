@@ -38,6 +38,11 @@ pub enum SinkState {
 }
 
 /// One sink of one class, at one moment.
+///
+/// `visible_p50` and `visible_p99` are upper bounds. A row carries no time of its recording (its own timestamp may be a
+/// replay's), so each is counted from the last moment at which the sink had read everything that was recorded: at most
+/// 25 ms too early while it keeps up, and for all rows of an outage from its start. Rows of an earlier process are not
+/// counted.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct SinkStatus {
@@ -60,7 +65,7 @@ pub struct SinkStatus {
     pub missed_segments: u64,
     /// Requests answered OK since the start.
     pub requests: u64,
-    /// Recorded to visible, of this process's rows: half of them were faster. An upper bound, see [`SinkStatus`].
+    /// Recorded to visible, of this process's rows: half of them were faster. An upper bound, see above.
     pub visible_p50: Option<Duration>,
     /// The same: 99 of 100 were faster.
     pub visible_p99: Option<Duration>,
@@ -142,13 +147,13 @@ impl Board {
     }
 
     /// The tables found suspended at the last look.
-    pub(super) fn suspended(&self, tables: Vec<String>) {
+    pub(super) fn suspended(&self, tables: &[String]) {
         let mut inner = self.lock();
         if inner.status.suspended == tables {
             return;
         }
         let (sink, class) = (inner.status.sink.clone(), inner.status.class.as_str());
-        inner.status.suspended.clone_from(&tables);
+        tables.clone_into(&mut inner.status.suspended);
         drop(inner);
         if tables.is_empty() {
             tracing::warn!(sink, class, "no table is suspended any more");

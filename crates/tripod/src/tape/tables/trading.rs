@@ -173,6 +173,38 @@ impl AsText for ExecutionStatus {
     }
 }
 
+impl<'a> Attempt<'a> {
+    /// An attempt to trade `token` for itself (a round trip), with nothing else known yet; set what is.
+    #[must_use]
+    pub fn new(id: Uuid, at: Timestamp, strategy: &'a str, venue: &'a str, token: Token) -> Self {
+        Self {
+            at,
+            id,
+            strategy,
+            venue,
+            token,
+            route: None,
+            signature: None,
+            token_in: token,
+            token_out: token,
+            amount_in: 0,
+            expected_amount_out: None,
+            minimum_amount_out: None,
+            expected_price: None,
+            expected_profit_lamports: None,
+            slippage_limit_bps: None,
+            compute_unit_limit: None,
+            priority_fee_lamports: None,
+            tip_lamports: None,
+            slot_seen: None,
+            slot_sent: None,
+            last_valid_block_height: None,
+            decide_ns: None,
+            build_ns: None,
+        }
+    }
+}
+
 impl<'a> Execution<'a> {
     /// The end of `attempt`, with what the attempt said carried over and the rest absent, to be filled in.
     #[must_use]

@@ -21,12 +21,7 @@ pub(super) struct Inbound {
 }
 
 /// Reads until everything is published (`ending`) and read.
-pub(super) async fn run(
-    consumer: &mut Consumer,
-    run: Uuid,
-    unread: &Unread,
-    ending: watch::Receiver<bool>,
-) -> Inbound {
+pub(super) async fn run(consumer: &mut Consumer, run: Uuid, unread: &Unread, ending: watch::Receiver<bool>) -> Inbound {
     let mut inbound = Inbound::default();
     let mut progress = Instant::now();
     loop {

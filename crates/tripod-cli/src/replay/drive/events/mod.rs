@@ -161,14 +161,10 @@ pub(super) struct Flow {
 impl Flow {
     /// Joins the group and takes over what an earlier, killed run left in it.
     pub(super) async fn open(events: &Events, cap: u64) -> anyhow::Result<Self> {
-        let mut options = ConsumerOptions::default();
-        options.start = Start::Newest;
-        options.batch = PIPELINE_EVENTS_MAX;
-        options.block = BLOCK;
+        let options = ConsumerOptions { name: None, start: Start::Newest, batch: PIPELINE_EVENTS_MAX, block: BLOCK };
         let mut consumer = events.consumer(TOPIC, GROUP, options).await?;
-        let (leftovers, trimmed_before) = drain(events, &mut consumer)
-            .await
-            .context("cannot take over the events that an earlier replay left")?;
+        let (leftovers, trimmed_before) =
+            drain(events, &mut consumer).await.context("cannot take over the events that an earlier replay left")?;
         let unread_max = usize::try_from(cap / 2).unwrap_or(usize::MAX).max(1);
         Ok(Self { run: Uuid::new_v4(), events: events.clone(), consumer, unread_max, leftovers, trimmed_before })
     }
@@ -178,8 +174,7 @@ impl Flow {
         let Self { run, events, mut consumer, unread_max, leftovers, trimmed_before } = self;
         let unread = Arc::new(Unread::default());
         let (all_published, ending) = watch::channel(false);
-        let outbound =
-            Outbound { run, publisher: events.publisher(TOPIC)?, unread_max, unread: Arc::clone(&unread) };
+        let outbound = Outbound { run, publisher: events.publisher(TOPIC)?, unread_max, unread: Arc::clone(&unread) };
         let publishing = tokio::spawn(async move {
             let published = outbound.run(queue).await;
             let _ = all_published.send(true);

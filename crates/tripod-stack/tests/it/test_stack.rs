@@ -1,31 +1,12 @@
 //! [`TestStack`]: servers that live exactly as long as their test.
 
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::OnceLock;
 
 use tripod_stack::{RunState, ServerName, Servers, TestStack};
 
-/// Asks until it holds; a test that waits longer has failed.
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !holds() {
-        assert!(Instant::now() < end, "not within 30 s: {what}");
-        std::thread::yield_now();
-    }
-}
-
-/// Live processes that carry `id` on their command line.
-fn processes_with(id: &str) -> Vec<u32> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if String::from_utf8_lossy(&line).contains(id) {
-            found.push(pid);
-        }
-    }
-    found
-}
+use crate::scene::{Scene, eventually, processes_with};
 
 fn id_of(stack: &TestStack) -> String {
     let text = std::fs::read_to_string(stack.data_dir().join("stack/state.json")).unwrap();
@@ -73,37 +54,44 @@ fn a_supervised_server_comes_back_by_itself() {
     stack.await_ready_again(ServerName::RedisEvents).unwrap();
 }
 
-/// Not a test of its own: what [`a_killed_test_leaves_nothing`] runs and kills.
-#[test]
-fn victim() {
-    if std::env::var_os("TRIPOD_STACK_VICTIM").is_none() {
-        return;
-    }
+/// As test binaries hold it: for all their tests, and never dropped.
+static STACK: OnceLock<TestStack> = OnceLock::new();
+
+/// A test process that the tests below start: it ends by itself, or is killed, and drops nothing.
+pub(crate) fn victim(waits: bool) {
     let servers = Servers { redis_events: true, postgres: true, ..Servers::NONE };
-    let stack = TestStack::start(servers).unwrap();
-    println!("VICTIM {} {}", id_of(&stack), stack.data_dir().display());
-    let mut line = String::new();
-    // Until it is killed.
-    std::io::stdin().read_line(&mut line).unwrap();
+    let stack = STACK.get_or_init(|| TestStack::start(servers).unwrap());
+    println!("VICTIM {} {}", id_of(stack), stack.data_dir().display());
+    if waits {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).unwrap();
+    }
+}
+
+fn leaves_nothing(what: &str, end: impl FnOnce(&mut Child, &str)) {
+    use std::io::BufRead as _;
+    let scene = Scene::new();
+    let mut victim = scene.process(what).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // Kept until its end: it must not fail for want of somebody who reads.
+    let mut lines = std::io::BufReader::new(victim.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let line = lines.find_map(|line| line.split_once("VICTIM ").map(|(_, rest)| rest.to_owned())).unwrap();
+    let (id, dir) = line.split_once(' ').unwrap();
+    end(&mut victim, id);
+    victim.wait().unwrap();
+    drop(lines);
+    eventually("the guardian has ended the servers", || processes_with(id).is_empty());
+    eventually("the guardian has removed the directory", || !Path::new(dir).exists());
 }
 
 #[test]
-fn a_killed_test_leaves_nothing() {
-    use std::io::BufRead as _;
-    let mut victim = Command::new(std::env::current_exe().unwrap())
-        .args(["victim", "--exact", "--nocapture"])
-        .env("TRIPOD_STACK_VICTIM", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = std::io::BufReader::new(victim.stdout.take().unwrap()).lines();
-    let line =
-        lines.map(Result::unwrap).find_map(|l| l.split_once("VICTIM ").map(|(_, rest)| rest.to_owned())).unwrap();
-    let (id, dir) = line.split_once(' ').unwrap();
-    assert!(processes_with(id).len() >= 2);
-    victim.kill().unwrap();
-    victim.wait().unwrap();
-    eventually("the guardian has ended the servers", || processes_with(id).is_empty());
-    eventually("the guardian has removed the directory", || !std::path::Path::new(dir).exists());
+fn a_test_process_that_is_killed_leaves_nothing() {
+    leaves_nothing("wait as victim", |victim, id| {
+        assert!(processes_with(id).len() >= 2, "its servers run");
+        victim.kill().unwrap();
+    });
+}
+
+#[test]
+fn a_test_process_that_drops_nothing_leaves_nothing() {
+    leaves_nothing("end as victim", |_, _| {});
 }

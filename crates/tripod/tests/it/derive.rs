@@ -1,0 +1,6 @@
+//! What the derive refuses, and in which words.
+
+#[test]
+fn a_mistake_in_a_row_is_a_compile_error_that_says_what_to_change() {
+    trybuild::TestCases::new().compile_fail("tests/derive/*.rs");
+}

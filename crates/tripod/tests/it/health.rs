@@ -1,0 +1,94 @@
+//! Health: who is late is seen by the reader, by the server's clock.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tripod::Error;
+use tripod::health::{Health, Status};
+
+use crate::postgres_server::{Database, wait_until};
+
+const LONG: Duration = Duration::from_secs(3_600);
+
+#[tokio::test]
+async fn a_heartbeat_that_stops_is_seen_by_whoever_reads() {
+    let database = Database::migrated().await;
+    let health = Health::new(database.bot());
+    health.heartbeat("bot-1/quick", Status::Ok, &json!({"lag": 3}), Duration::from_millis(50)).await.unwrap();
+    health.heartbeat("bot-1/slow", Status::Ok, &json!({}), LONG).await.unwrap();
+    health.heartbeat("bot-1/gone", Status::Stopped, &json!({}), Duration::from_millis(50)).await.unwrap();
+    let stale = async || -> Vec<String> {
+        health.list().await.unwrap().into_iter().filter(|c| c.is_stale()).map(|c| c.name).collect()
+    };
+    wait_until("the quick one is overdue", async || stale().await == ["bot-1/quick"]).await;
+
+    let quick = &health.list().await.unwrap()[1];
+    assert_eq!((quick.name.as_str(), quick.status, &quick.details), ("bot-1/quick", Status::Ok, &json!({"lag": 3})));
+    assert!(quick.age >= Duration::from_millis(50));
+    health.heartbeat("bot-1/quick", Status::Ok, &json!({}), LONG).await.unwrap();
+    assert!(stale().await.is_empty());
+
+    // The age is the server's, so a heartbeat that the server dates back is late whatever this machine's clock says.
+    let superuser = database.superuser().await;
+    let back =
+        "UPDATE tripod.health SET heartbeat_at = clock_timestamp() - interval '2 hours' WHERE component = 'bot-1/slow'";
+    superuser.batch_execute(back).await.unwrap();
+    assert_eq!(stale().await, ["bot-1/slow"]);
+}
+
+#[tokio::test]
+async fn a_change_of_status_is_kept_and_a_heartbeat_is_not() {
+    let database = Database::migrated().await;
+    let health = Health::new(database.bot());
+    for status in [Status::Ok, Status::Ok, Status::Degraded, Status::Degraded, Status::Failed, Status::Ok] {
+        health.heartbeat("feed", status, &json!({"now": status.as_str()}), LONG).await.unwrap();
+    }
+    let superuser = database.superuser().await;
+    let rows = superuser
+        .query("SELECT coalesce(before, '-') || ' > ' || after || ' ' || (details ->> 'now') FROM tripod.health_changes ORDER BY id", &[])
+        .await
+        .unwrap();
+    let changes: Vec<String> = rows.iter().map(|r| r.get(0)).collect();
+    assert_eq!(changes, ["- > ok ok", "ok > degraded degraded", "degraded > failed failed", "failed > ok ok"]);
+
+    let before = health.list().await.unwrap().remove(0);
+    health.heartbeat("feed", Status::Ok, &json!({}), LONG).await.unwrap();
+    let after = health.list().await.unwrap().remove(0);
+    assert_eq!(after.since, before.since, "the status did not change");
+    assert!(after.heartbeat_at > before.heartbeat_at);
+}
+
+#[tokio::test]
+async fn a_heartbeat_touches_no_index() {
+    let mut database = Database::migrated().await;
+    database.config.pool_size = 1;
+    let bot = database.bot();
+    let health = Health::new(bot.clone());
+    for n in 0..50 {
+        health.heartbeat("feed", Status::Ok, &json!({ "n": n }), LONG).await.unwrap();
+    }
+    // The same connection hands in its counts now instead of when it has been idle for a while.
+    bot.call("flush", async |c| Ok(c.batch_execute("SELECT pg_stat_force_next_flush()").await?)).await.unwrap();
+    let superuser = database.superuser().await;
+    let sql = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'health'";
+    wait_until("the server counted the 49 updates, all of them HOT", async || {
+        let row = superuser.query_one(sql, &[]).await.unwrap();
+        (row.get::<_, i64>(0), row.get::<_, i64>(1)) == (49, 49)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_no_heartbeat_is_refused() {
+    let database = Database::migrated().await;
+    let health = Health::new(database.bot());
+    let details = json!({});
+    for name in ["", "Feed", "a b", &"a".repeat(65)] {
+        let error = health.heartbeat(name, Status::Ok, &details, LONG).await.unwrap_err();
+        assert!(matches!(&error, Error::Refused { code: Some(code), .. } if code == "23514"), "{error:?}");
+    }
+    let never = health.heartbeat("feed", Status::Ok, &details, Duration::ZERO).await.unwrap_err();
+    assert!(matches!(never, Error::Invalid { .. }), "{never:?}");
+    let large = health.heartbeat("feed", Status::Ok, &json!("x".repeat(20_000)), LONG).await.unwrap_err();
+    assert!(matches!(large, Error::Invalid { .. }), "{large:?}");
+}

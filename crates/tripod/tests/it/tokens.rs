@@ -1,0 +1,5 @@
+//! Tokens: real mint accounts against the official decoder, and the store against a real server.
+
+mod decode;
+mod samples;
+mod store;
