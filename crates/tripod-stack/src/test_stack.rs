@@ -410,7 +410,9 @@ fn sweep(temp: &Path) {
     for entry in std::fs::read_dir(temp).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
-        if rest.split('-').next().is_none_or(|pid| Path::new("/proc").join(pid).exists()) {
+        // Only what carries a process id is ours to judge, and only that of a process that is gone.
+        let pid = rest.split('-').next().and_then(|pid| pid.parse::<u32>().ok());
+        if pid.is_none_or(|pid| Path::new("/proc").join(pid.to_string()).exists()) {
             continue;
         }
         match std::fs::metadata(entry.path().join("kept")).and_then(|meta| meta.modified()) {

@@ -68,25 +68,17 @@ impl Counts {
 }
 
 /// The ledger of the journals in `journal_dir` ([`crate::Config::journal_dir`]), sorted by sink and table. A sink that
-/// has never run is not in it. Each row's counts are of one instant.
+/// has never run is not in it, and where no bot has ever run it is empty. Each row's counts are of one instant.
 ///
 /// # Errors
 /// [`Error::Journal`], [`Error::File`] or [`Error::Invalid`] where a journal's files cannot be read.
 pub fn read(journal_dir: &Path) -> Result<Vec<LedgerRow>> {
     let mut tables: BTreeMap<(String, String), Counts> = BTreeMap::new();
     for class in Importance::ALL {
-        let dir = journal_dir.join(class.as_str());
-        if !dir.is_dir() {
-            continue;
-        }
-        let specs = catalog::specs(&dir)?;
-        for sink in sinks(&dir)? {
-            let snapshot = Snapshot::read(&dir, &sink)?;
-            let tally = Tally::read(&snapshot.state)?;
-            for (schema, spec) in &specs {
-                let counts = tables.entry((sink.clone(), spec.name.clone())).or_default();
-                add(counts, *schema, &snapshot, &tally);
-            }
+        match read_class(&journal_dir.join(class.as_str()), &mut tables) {
+            // Not made yet, or a bot is making it at this moment: there is nothing in it.
+            Err(Error::Journal(tripod_journal::Error::Missing { .. })) | Ok(()) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(tables
@@ -103,6 +95,22 @@ pub fn read(journal_dir: &Path) -> Result<Vec<LedgerRow>> {
             adds_up: counts.adds_up(),
         })
         .collect())
+}
+
+fn read_class(dir: &Path, tables: &mut BTreeMap<(String, String), Counts>) -> Result<()> {
+    if !dir.is_dir() {
+        return Ok(());
+    }
+    let specs = catalog::specs(dir)?;
+    for sink in sinks(dir)? {
+        let snapshot = Snapshot::read(dir, &sink)?;
+        let tally = Tally::read(&snapshot.state)?;
+        for (schema, spec) in &specs {
+            let counts = tables.entry((sink.clone(), spec.name.clone())).or_default();
+            add(counts, *schema, &snapshot, &tally);
+        }
+    }
+    Ok(())
 }
 
 /// A table whose spec was changed has several schemas, and one row here.

@@ -10,7 +10,6 @@ use std::future::Future;
 
 use anyhow::Context as _;
 use tripod::Config;
-use tripod::ledger::{self, LedgerRow};
 use tripod::tape::questdb::QuestDbHttp;
 
 use crate::args::{Arguments, Command, Global};
@@ -38,19 +37,6 @@ impl Global {
             Some(file) => Config::load(file),
             None => Config::local(&self.data),
         }
-    }
-}
-
-/// The ledger of this config's journals; empty before the first row.
-fn ledger_of(config: &Config) -> tripod::Result<Vec<LedgerRow>> {
-    let dir = config.journal_dir();
-    if !dir.is_dir() {
-        return Ok(Vec::new());
-    }
-    match ledger::read(&dir) {
-        // A bot is making its journals at this moment: there is nothing in them yet.
-        Err(tripod::Error::Journal(tripod_journal::Error::Missing { .. })) => Ok(Vec::new()),
-        ledger => ledger,
     }
 }
 

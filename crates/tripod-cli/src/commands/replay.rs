@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde_json::Value;
 use tokio::sync::watch;
-use tripod::ledger::LedgerRow;
+use tripod::ledger::{self, LedgerRow};
 use tripod::tape::questdb::QuestDbHttp;
 use tripod::tape::row::Row as _;
 use tripod::tape::schema::{self, ActionKind};
@@ -14,7 +14,7 @@ use tripod::tape::spec::TableSpec;
 use tripod::tape::tables::{MarketTrade, Quote};
 use tripod::{Config, Error, Server, Timestamp};
 
-use super::{ask_questdb, block_on, ledger_of, questdb_name};
+use super::{ask_questdb, block_on, questdb_name};
 use crate::args::{Global, Replay};
 use crate::exit::{Exit, Stop};
 use crate::output::{self, Output};
@@ -103,7 +103,7 @@ impl Run {
     async fn run(self, rate: crate::replay::pace::Rate) -> anyhow::Result<Exit> {
         let started = Instant::now();
         self.check_servers().await?;
-        let quarantined_before = self.quarantined(&ledger_of(&self.config)?);
+        let quarantined_before = self.quarantined(&ledger::read(&self.config.journal_dir())?);
         let legs = Arc::new(Legs::open(&self.config).await?);
         let stop = stop_on_interrupt();
         let bar = self.output.progress(&format!("replaying at {rate}"), self.survey.rows);
@@ -186,7 +186,7 @@ impl Run {
     /// What ^C leaves.
     fn stopped(&self, legs: Arc<Legs>, driven: &Driven) -> Stop {
         close(legs);
-        let left = ledger_of(&self.config)
+        let left = ledger::read(&self.config.journal_dir())
             .map_or(driven.settled.left, |ledger| ledger.iter().map(|row| row.pending + row.delivered).sum());
         Stop::untrue(
             format!(

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tripod::events::{EventInfo, Events};
-use tripod::ledger::LedgerRow;
+use tripod::ledger::{self, LedgerRow};
 use tripod::postgres::{Login, Postgres, migrations};
 use tripod::redis::Link;
 use tripod::tape::questdb::QuestDbHttp;
@@ -15,7 +15,7 @@ use tripod::tape::schema::{self, ActionKind};
 use tripod::tape::tables::builtin;
 use tripod::{Config, Error, Server};
 
-use super::{ask_questdb, ledger_of, questdb_name};
+use super::{ask_questdb, questdb_name};
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::output::{self, Output};
@@ -73,7 +73,7 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
     if global.config.is_none() {
         explain_by_stack(global, &mut servers);
     }
-    let ledger = ledger_of(&config)?;
+    let ledger = ledger::read(&config.journal_dir())?;
     let ok = servers.iter().all(|server| server.state == State::Running) && ledger.iter().all(|row| row.adds_up);
     let nothing_answers = servers.iter().all(|server| server.state == State::Unreachable);
     let status = Status { servers, ledger, streams, backup: Backup::default(), ok };
