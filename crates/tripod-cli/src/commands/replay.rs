@@ -72,7 +72,8 @@ fn say_what_it_is(script: &Script, survey: &Survey, output: Output) {
         output.say(format!("left out: {} more broken lines", survey.broken_lines - listed));
     }
     if survey.silences_cut > 0 {
-        output.say(format!("note: {} silences of more than a minute are cut to a second", survey.silences_cut));
+        let count = survey.silences_cut;
+        output.say(format!("note: gaps of more than a minute in the recordings are shortened to a second: {count}"));
     }
     output.say(format!(
         "{} trades, {} quotes, {} prices from {}",
