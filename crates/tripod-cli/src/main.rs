@@ -8,6 +8,7 @@
 
 mod args;
 mod commands;
+mod drill;
 mod exit;
 mod logging;
 mod output;

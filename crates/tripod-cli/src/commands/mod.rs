@@ -1,6 +1,7 @@
 //! One file per command; each gives an [`Exit`] or an error that `exit.rs` turns into words and a code.
 
 mod config;
+mod drill;
 mod migrate;
 mod replay;
 mod status;
@@ -26,7 +27,9 @@ pub(crate) fn run(arguments: Arguments, output: Output) -> anyhow::Result<Exit> 
         Command::Status => block_on(status::run(&global, output)),
         Command::Migrate(arguments) => block_on(migrate::run(&arguments, &global, output)),
         Command::Replay(arguments) => replay::run(arguments, &global, output),
+        Command::Drill(command) => drill::run(&command, &global, output),
         Command::Config(command) => config::run(&command, &global, output),
+        Command::DrillLoad => drill::load(&global),
         Command::Supervise => up::supervise(&global),
     }
 }
