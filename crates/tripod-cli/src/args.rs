@@ -59,6 +59,9 @@ pub(crate) enum Command {
     /// Rehearse a failure on the local stack under load, and prove what was promised for it
     #[command(subcommand)]
     Drill(Drill),
+    /// Measure what the README says, beside the raw client, on the local stack
+    #[command(subcommand)]
+    Bench(Bench),
     /// The configuration: check it, show it, print the commented reference
     #[command(subcommand)]
     Config(Config),
@@ -122,6 +125,12 @@ pub(crate) struct DrillRun {
     /// How often it breaks something [default: 5; kill-questdb: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: Option<u32>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// record(), delivery, visibility, a backlog, memory; takes about a minute and 2 GiB of disk
+    Tape,
 }
 
 #[derive(Debug, Subcommand)]

@@ -34,6 +34,7 @@ use serde::Serialize;
 
 pub(crate) use report::Report;
 pub(crate) use scene::{own_questdb, remove_dir};
+pub(crate) use server::pause;
 
 use crate::args::Global;
 use scene::Scene;

@@ -96,7 +96,7 @@ impl Report {
             ok: verdict.is_true() && broken.is_empty(),
             verdict,
             record_ns: Quantiles { p50: quantile(0.5), p99: quantile(0.99), p999: quantile(0.999) },
-            recovery_ms_p50: recoveries.get(recoveries.len() / 2).copied().unwrap_or(0),
+            recovery_ms_p50: recoveries.get(recoveries.len().saturating_sub(1) / 2).copied().unwrap_or(0),
             breaks,
             ledger_adds_up,
             seed: scene.recipe.seed,

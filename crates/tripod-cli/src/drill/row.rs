@@ -106,7 +106,11 @@ impl Recipe {
             // 32 bits are exact in a float.
             ratio: f64::from(u32::try_from(dice.next() >> 32).unwrap_or(0)) / 7.0,
             flag: dice.next().is_multiple_of(2),
-            seen_at: dice.next().is_multiple_of(3).then(|| at.checked_add(Duration::from_nanos(dice.next() % 999))).flatten(),
+            seen_at: dice
+                .next()
+                .is_multiple_of(3)
+                .then(|| at.checked_add(Duration::from_nanos(dice.next() % 999)))
+                .flatten(),
             note,
         })
     }

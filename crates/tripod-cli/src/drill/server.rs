@@ -49,7 +49,10 @@ impl Table {
 
     pub(super) fn count(&self) -> anyhow::Result<u64> {
         let rows = self.http.exec(&format!("SELECT count() FROM \"{}\"", self.name))?.rows;
-        rows.first().and_then(|row| row.first()).and_then(Value::as_u64).context("QuestDB answered a count with no number")
+        rows.first()
+            .and_then(|row| row.first())
+            .and_then(Value::as_u64)
+            .context("QuestDB answered a count with no number")
     }
 
     /// Hands over every row whose time is one that numbers below `to` have, in answers of bounded size.
@@ -58,12 +61,8 @@ impl Table {
         let mut from = 0;
         while from < to {
             let end = from + WINDOW_NUMBERS;
-            let sql = format!(
-                "SELECT {SELECTED} FROM \"{}\" WHERE at >= '{}' AND at < '{}'",
-                self.name,
-                at(from)?,
-                at(end)?
-            );
+            let sql =
+                format!("SELECT {SELECTED} FROM \"{}\" WHERE at >= '{}' AND at < '{}'", self.name, at(from)?, at(end)?);
             self.http.exec(&sql)?.rows.iter().for_each(|row| meet(row));
             from = end;
         }
@@ -111,8 +110,11 @@ pub(super) fn watch(
 }
 
 /// Nothing to wait for but time itself: the moment of a break, the next look.
-pub(super) fn pause(time: Duration) {
-    #[expect(clippy::disallowed_methods, reason = "a drill breaks at a moment of its own choice; QuestDB tells nobody when a row is visible")]
+pub(crate) fn pause(time: Duration) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a drill breaks at a moment of its own choice; QuestDB tells nobody when a row is visible"
+    )]
     std::thread::sleep(time);
 }
 

@@ -222,7 +222,9 @@ mod tests {
                     Value::Bool(value) => json!(!value),
                     Value::String(text) if index == 6 => json!(format!("{text}1")),
                     Value::String(_) => json!("1"),
-                    Value::Number(number) if number.is_f64() => json!(f64::from_bits(number.as_f64().unwrap().to_bits() + 1)),
+                    Value::Number(number) if number.is_f64() => {
+                        json!(f64::from_bits(number.as_f64().unwrap().to_bits() + 1))
+                    }
                     other => json!(other.as_i64().unwrap() + 1),
                 };
                 judge.meet(&row);
