@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use indicatif::ProgressBar;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use tripod_stack::RunState;
+use tripod_stack::{RunState, ServerState};
 
 use super::Break;
 use super::scene::{Scene, millis, within};
@@ -20,15 +20,18 @@ const RECOVER_WITHIN: Duration = Duration::from_secs(120);
 /// The load goes on so long after the last round.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
-pub(super) fn run(scene: &mut Scene, rounds: u32, bar: &ProgressBar) -> anyhow::Result<Vec<Break>> {
-    let own = scene.own_questdb()?;
-    if !own.detail.is_empty() {
-        return Err(Stop::untrue(
-            format!("QuestDB would not be started again: {}", own.detail),
+/// Before anything is made: somebody must start QuestDB again.
+pub(super) fn check(own: &ServerState) -> Result<(), Stop> {
+    match own.detail.as_str() {
+        "" => Ok(()),
+        detail => Err(Stop::untrue(
+            format!("QuestDB would not be started again after a kill: it is {detail}"),
             "`tripod up` heals the stack",
-        )
-        .into());
+        )),
     }
+}
+
+pub(super) fn run(scene: &mut Scene, rounds: u32, bar: &ProgressBar) -> anyhow::Result<Vec<Break>> {
     let mut load = scene.start_load()?;
     watch(&scene.table, 0, Instant::now(), within(RECOVER_WITHIN), || load.check_alive())?;
     let mut breaks = Vec::new();

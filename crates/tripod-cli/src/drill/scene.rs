@@ -18,12 +18,12 @@ use tripod::tape::spec::Importance;
 use tripod::{Config, Uuid};
 use tripod_stack::{ServerName, ServerState};
 
-use super::Drill;
 use super::child::{Load, Span, Witnessed, next_from};
 use super::load::Order;
 use super::row::{Dice, DrillRow, Recipe, THREADS};
 use super::server::{Table, base_now, windows_end};
 use super::verdict::{Judge, Verdict};
+use super::{Drill, kill_questdb};
 use crate::args::Global;
 use crate::exit::Stop;
 
@@ -62,7 +62,10 @@ impl Scene {
     /// Refuses servers that are not this data directory's own, removes what a drill before has left, makes the table.
     pub(super) fn set(drill: Drill, global: &Global) -> anyhow::Result<Self> {
         let (config, data) = (global.load()?, global.data.as_path());
-        own_questdb(&config, data)?;
+        let own = own_questdb(&config, data)?;
+        if drill == Drill::KillQuestdb {
+            kill_questdb::check(&own)?;
+        }
         let data = data.canonicalize().with_context(|| format!("cannot open {}", data.display()))?;
         let drills = data.join("drills");
         let lock = lock(&drills)?;
