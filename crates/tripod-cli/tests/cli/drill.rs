@@ -1,11 +1,15 @@
 //! Drills on a real stack: what they claim about it is asked of the stack again.
 
 use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tripod::Config;
+use tripod::tape::questdb::QuestDbHttp;
 use tripod_stack::{ServerName, Servers, TestStack};
 
-use crate::run::{Said, run};
+use crate::run::{Said, run, tripod};
 
 /// The contract `drill run`.
 const FIELDS: [&str; 9] =
@@ -89,4 +93,37 @@ fn a_questdb_that_nobody_would_start_again_is_not_killed() {
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.err.contains("supervisor"), "{said:?}");
     assert_eq!(stack.pid(ServerName::QuestDb), pid);
+}
+
+/// A drill that could not fail would prove nothing: here somebody tampers with its table while it runs.
+#[test]
+fn a_drill_whose_rows_are_tampered_with_says_so_and_leaves_the_evidence() {
+    let stack = TestStack::start(Servers { questdb: true, ..Servers::NONE }).unwrap();
+    let mut command = tripod();
+    command.current_dir(stack.data_dir()).args(["--data", ".", "drill", "run", "kill-bot", "--rounds", "5", "--json"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let config = Config::local(stack.data_dir()).unwrap();
+    let http = QuestDbHttp::new(&config.questdb[0], Duration::from_secs(10)).unwrap();
+    let one_row = "FROM drill_kill_bot_rows WHERE worker = 'w1' AND number = 5";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !http.exec(&format!("SELECT 1 {one_row}")).is_ok_and(|answer| !answer.rows.is_empty()) {
+        assert!(Instant::now() < deadline, "the drill records nothing");
+    }
+    let copy = "dateadd('u', 1, at), id, worker, number, token, amount, price, ratio, flag, seen_at, note";
+    http.exec(&format!("INSERT INTO drill_kill_bot_rows SELECT {copy} {one_row}")).unwrap();
+    http.exec("UPDATE drill_kill_bot_rows SET note = 'not this' WHERE worker = 'w2' AND number = 7").unwrap();
+
+    let said = Said::from(child.wait_with_output().unwrap());
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let report = said.json();
+    assert_eq!((&report["ok"], &report["lost"], &report["doubled"]), (&json!(false), &json!(0), &json!(1)), "{report}");
+    // The copy stands at another time, the other row holds another note.
+    assert_eq!(report["verdict"]["altered"], 2, "{report}");
+    let evidence = report["evidence"].as_str().unwrap();
+    assert!(evidence.contains("drill_kill_bot_rows"), "{report}");
+    assert!(stack.data_dir().join("drills/kill-bot/journals").is_dir());
+
+    // The next run begins anew.
+    drill(&stack, "kill-bot", "1");
+    is_clean(&stack);
 }
