@@ -33,6 +33,11 @@ pub(super) struct Figure {
     /// The raw client's, in the same unit.
     raw: Option<u64>,
     ratio: Option<f64>,
+    /// What each turn gave, in order, where there were several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    turns: Vec<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    raw_turns: Vec<u64>,
 }
 
 /// Rows and the time they took, over all turns of one side.
@@ -40,18 +45,23 @@ pub(super) struct Figure {
 pub(super) struct Sum {
     rows: u64,
     time: Duration,
+    turns: Vec<u64>,
 }
 
 impl Sum {
     pub(super) fn add(&mut self, rows: u64, time: Duration) {
         self.rows += rows;
         self.time += time;
+        self.turns.push(per_second(rows, time));
     }
 
     fn rows_per_second(&self) -> u64 {
-        let per_second = u128::from(self.rows) * 1_000_000 / self.time.as_micros().max(1);
-        u64::try_from(per_second).unwrap_or(u64::MAX)
+        per_second(self.rows, self.time)
     }
+}
+
+fn per_second(rows: u64, time: Duration) -> u64 {
+    u64::try_from(u128::from(rows) * 1_000_000 / time.as_micros().max(1)).unwrap_or(u64::MAX)
 }
 
 /// Both sides.
@@ -63,7 +73,17 @@ pub(super) struct Pair {
 
 impl Figure {
     pub(super) fn plain(name: &str, value: u64, unit: &'static str) -> Self {
-        Self { name: name.to_owned(), value, unit, bar: None, ok: None, raw: None, ratio: None }
+        Self {
+            name: name.to_owned(),
+            value,
+            unit,
+            bar: None,
+            ok: None,
+            raw: None,
+            ratio: None,
+            turns: Vec::new(),
+            raw_turns: Vec::new(),
+        }
     }
 
     fn at_most(name: &str, value: u64, unit: &'static str, most: u64) -> Self {
@@ -103,6 +123,8 @@ impl Figure {
             ok: Some(ratio >= RATIO_LEAST),
             raw: Some(raw),
             ratio: Some(ratio),
+            turns: pair.tripod.turns.clone(),
+            raw_turns: pair.raw.turns.clone(),
             ..Self::plain(name, value, "rows/s")
         }
     }

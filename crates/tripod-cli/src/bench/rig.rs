@@ -25,8 +25,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Nothing that is measured here takes longer.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(120);
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
-/// Nobody listens there: an outage that costs nothing to make.
-const NOBODY: &str = "127.0.0.1:9";
 
 /// See the module.
 #[derive(Debug)]
@@ -126,12 +124,11 @@ impl Rig {
     pub(super) fn drain(&mut self, rows: u64) -> anyhow::Result<Duration> {
         let numbers = self.take_trades(rows);
         let mut away = self.config.clone();
-        for server in &mut away.questdb {
-            server.http = NOBODY.to_owned();
-        }
+        // Nobody delivers meanwhile; the cursor of the sink stays where it is.
+        away.questdb.clear();
         let tape = Tape::open(&away)?;
         self.record_trades(&tape, numbers)?;
-        drop(tape.close(Duration::ZERO));
+        close(tape)?;
         let started = Instant::now();
         let tape = self.open()?;
         let took = self.await_trades(TRIPOD_PREFIX, self.tripod_trades, started)?;
