@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use tripod::Timestamp;
 
+use crate::drill;
 use crate::replay::pace::Rate;
 
 /// The data layer a Solana trading system stands on: QuestDB, PostgreSQL, Redis.
@@ -55,12 +56,21 @@ pub(crate) enum Command {
     Migrate(Migrate),
     /// Do a whole bot's work from recorded trades and quotes, then prove that nothing was lost or doubled
     Replay(Replay),
+    /// Rehearse a failure on the local stack under load, and prove what was promised for it
+    #[command(subcommand)]
+    Drill(Drill),
+    /// Measure what the README says, beside the raw client, on the local stack
+    #[command(subcommand)]
+    Bench(Bench),
     /// The configuration: check it, show it, print the commented reference
     #[command(subcommand)]
     Config(Config),
     /// The stack's background process; started by `up`
     #[command(hide = true)]
     Supervise,
+    /// The load of a drill; started by `drill run`
+    #[command(hide = true)]
+    DrillLoad,
 }
 
 #[derive(Debug, Args)]
@@ -97,6 +107,30 @@ pub(crate) struct Replay {
     /// Leave lines out that cannot be read, and list them; without it one such line keeps everything out
     #[arg(long)]
     pub(crate) skip_broken: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Drill {
+    /// The drills, and what each one proves
+    Ls,
+    /// Run one: it breaks the local stack on purpose, and mends it
+    Run(DrillRun),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrillRun {
+    /// Which one
+    #[arg(value_name = "NAME")]
+    pub(crate) drill: drill::Drill,
+    /// How often it breaks something [default: 5; kill-questdb: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: Option<u32>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// record(), delivery, visibility, a backlog, memory; takes about a minute and 2 GiB of disk
+    Tape,
 }
 
 #[derive(Debug, Subcommand)]

@@ -7,7 +7,9 @@
 //! ```
 
 mod args;
+mod bench;
 mod commands;
+mod drill;
 mod exit;
 mod logging;
 mod output;

@@ -1,6 +1,8 @@
 //! One file per command; each gives an [`Exit`] or an error that `exit.rs` turns into words and a code.
 
+mod bench;
 mod config;
+mod drill;
 mod migrate;
 mod replay;
 mod status;
@@ -25,7 +27,10 @@ pub(crate) fn run(arguments: Arguments, output: Output) -> anyhow::Result<Exit> 
         Command::Status => block_on(status::run(&global, output)),
         Command::Migrate(arguments) => block_on(migrate::run(&arguments, &global, output)),
         Command::Replay(arguments) => replay::run(arguments, &global, output),
+        Command::Drill(command) => drill::run(&command, &global, output),
+        Command::Bench(command) => bench::run(&command, &global, output),
         Command::Config(command) => config::run(&command, &global, output),
+        Command::DrillLoad => drill::load(&global),
         Command::Supervise => up::supervise(&global),
     }
 }

@@ -9,7 +9,7 @@ use crate::run::{run, tripod};
 fn help_lists_what_works_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     insta::assert_snapshot!("help", run(dir.path(), &["--help"]).golden(dir.path()));
-    for command in ["up", "down", "status", "migrate", "replay", "config"] {
+    for command in ["up", "down", "status", "migrate", "replay", "drill", "bench", "config"] {
         insta::assert_snapshot!(format!("help-{command}"), run(dir.path(), &[command, "--help"]).golden(dir.path()));
     }
 }
@@ -17,11 +17,13 @@ fn help_lists_what_works_and_nothing_else() {
 #[test]
 fn wrong_usage_says_what_and_exits_2() {
     let dir = tempfile::tempdir().unwrap();
-    let cases: [(&str, &[&str]); 5] = [
+    let cases: [(&str, &[&str]); 7] = [
         ("usage-unknown-command", &["fly"]),
         ("usage-no-file", &["replay"]),
         ("usage-rate", &["replay", "x.csv", "--rate", "fast"]),
         ("usage-time", &["replay", "x.csv", "--start-at", "yesterday"]),
+        ("usage-drill-name", &["drill", "run", "earthquake"]),
+        ("usage-drill-rounds", &["drill", "run", "kill-bot", "--rounds", "0"]),
         ("usage-up-with-config", &["up", "--config", "x.toml"]),
     ];
     for (name, arguments) in cases {
@@ -35,7 +37,14 @@ fn wrong_usage_says_what_and_exits_2() {
 #[test]
 fn every_command_says_what_to_do_where_there_is_no_stack() {
     let dir = tempfile::tempdir().unwrap();
-    for arguments in [&["status"][..], &["migrate"], &["config", "check"], &["config", "show", "--json"]] {
+    for arguments in [
+        &["status"][..],
+        &["migrate"],
+        &["drill", "run", "kill-bot"],
+        &["bench", "tape"],
+        &["config", "check"],
+        &["config", "show", "--json"],
+    ] {
         let said = run(dir.path(), arguments);
         assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{arguments:?}: {said:?}");
         insta::assert_snapshot!("no-stack", said.golden(dir.path()));
@@ -43,6 +52,15 @@ fn every_command_says_what_to_do_where_there_is_no_stack() {
     let down = run(dir.path(), &["down", "--json"]);
     assert_eq!(down.code, Some(0), "{down:?}");
     assert_eq!(down.json(), serde_json::json!({"stopped": [], "wiped": false}));
+}
+
+#[test]
+fn the_drills_are_listed_with_what_each_promises() {
+    let dir = tempfile::tempdir().unwrap();
+    insta::assert_snapshot!("drill-ls", run(dir.path(), &["drill", "ls"]).golden(dir.path()));
+    let listed = run(dir.path(), &["drill", "ls", "--json"]).json();
+    let names: Vec<_> = listed.as_array().unwrap().iter().map(|drill| drill["drill"].as_str().unwrap()).collect();
+    assert_eq!(names, ["kill-bot", "kill-questdb", "poison-row"]);
 }
 
 #[test]

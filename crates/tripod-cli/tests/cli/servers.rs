@@ -27,7 +27,7 @@ fn has_fields(value: &Value, fields: &[&str]) {
 }
 
 /// A number that QuestDB gives for `sql`.
-fn ask(data: &Path, sql: &str) -> Value {
+pub(crate) fn ask(data: &Path, sql: &str) -> Value {
     let config = Config::local(data).unwrap();
     let http = QuestDbHttp::new(&config.questdb[0], Duration::from_secs(10)).unwrap();
     http.exec(sql).unwrap().rows[0][0].clone()

@@ -1,0 +1,56 @@
+//! `tripod drill ls` and `run`, and the hidden load.
+
+use serde::Serialize;
+
+use crate::args::{Drill as Command, DrillRun, Global};
+use crate::drill::{self, Drill, load};
+use crate::exit::Exit;
+use crate::output::{self, Output};
+
+#[derive(Debug, Serialize)]
+struct Listed {
+    drill: Drill,
+    what_if: &'static str,
+    promise: &'static str,
+    rounds: u32,
+}
+
+pub(super) fn run(command: &Command, global: &Global, output: Output) -> anyhow::Result<Exit> {
+    match command {
+        Command::Ls => list(output),
+        Command::Run(arguments) => rehearse(arguments, global, output),
+    }
+}
+
+fn list(output: Output) -> anyhow::Result<Exit> {
+    let drills = Drill::ALL.map(|drill| Listed {
+        drill,
+        what_if: drill.what_if(),
+        promise: drill.promise(),
+        rounds: drill.rounds_default(),
+    });
+    output.result(&drills, || {
+        let mut table = output::table(&["drill", "what if", "promise"]);
+        for one in &drills {
+            table.add_row([one.drill.name(), one.what_if, one.promise]);
+        }
+        output::table_text(&table)
+    })?;
+    Ok(Exit::Done)
+}
+
+fn rehearse(arguments: &DrillRun, global: &Global, output: Output) -> anyhow::Result<Exit> {
+    let rounds = arguments.rounds.unwrap_or(arguments.drill.rounds_default());
+    let bar = output.progress(arguments.drill.name(), u64::from(rounds));
+    let report = drill::run(arguments.drill, rounds, global, &bar);
+    bar.finish_and_clear();
+    let report = report?;
+    output.result(&report, || report.words())?;
+    Ok(if report.ok { Exit::Done } else { Exit::False })
+}
+
+/// The load of a drill, in a process that the drill can kill.
+pub(super) fn load(global: &Global) -> anyhow::Result<Exit> {
+    load::run(global.load()?)?;
+    Ok(Exit::Done)
+}

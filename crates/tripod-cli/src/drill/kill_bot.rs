@@ -1,0 +1,71 @@
+//! The bot is killed at random moments: while it starts, while it recovers its journal, while it records.
+
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+
+use super::Break;
+use super::scene::{Scene, millis, within};
+use super::server::{pause, watch};
+use crate::exit::Stop;
+
+/// A life of the bot is between these two long.
+const LIFE_LEAST: Duration = Duration::from_millis(20);
+const LIFE_MOST: Duration = Duration::from_millis(1500);
+/// The last life must show a row within this.
+const RECOVER_WITHIN: Duration = Duration::from_secs(60);
+/// The last life records this long after its first row was visible.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+
+pub(super) fn run(scene: &mut Scene, rounds: u32, bar: &ProgressBar) -> anyhow::Result<Vec<Break>> {
+    let mut breaks = Vec::new();
+    let mut load = scene.start_load()?;
+    // The first kill hits a bot that records.
+    watch(&scene.table, 0, Instant::now(), within(RECOVER_WITHIN), || load.check_alive())?;
+    for _ in 0..rounds {
+        let end = within(scene.dice.between(LIFE_LEAST, LIFE_MOST));
+        watch_life(scene, &mut breaks, end, &mut load)?;
+        pause(end.saturating_duration_since(Instant::now()));
+        let witnessed = load.kill()?;
+        scene.remember(&witnessed)?;
+        breaks.push((Instant::now(), scene_newest(scene), Break::default()));
+        load = scene.start_load()?;
+        bar.inc(1);
+    }
+    watch_life(scene, &mut breaks, within(RECOVER_WITHIN), &mut load)?;
+    if breaks.last().is_some_and(|(_, _, last)| last.recovery_ms.is_none()) {
+        return Err(Stop::untrue(
+            format!("no new row was visible within {RECOVER_WITHIN:?} after the last kill"),
+            "load.log says what the bot was doing",
+        )
+        .into());
+    }
+    pause(LAST_WORDS);
+    bar.set_message("delivering the rest");
+    scene.end_load(load)?;
+    Ok(breaks.into_iter().map(|(_, _, one)| one).collect())
+}
+
+/// Watches until a row behind the last kill is visible, or until `end`; then each kill that waits for one has it.
+fn watch_life(
+    scene: &Scene,
+    breaks: &mut [(Instant, u64, Break)],
+    end: Instant,
+    load: &mut super::child::Load,
+) -> anyhow::Result<()> {
+    let Some((at, newest, _)) = breaks.last().filter(|(_, _, last)| last.recovery_ms.is_none()).copied() else {
+        return Ok(());
+    };
+    let seen = watch(&scene.table, newest, at, end, || load.check_alive())?;
+    if seen.visible.is_some() {
+        for (at, _, one) in breaks.iter_mut().filter(|(_, _, one)| one.recovery_ms.is_none()) {
+            one.recovery_ms = Some(millis(at.elapsed()));
+        }
+    }
+    Ok(())
+}
+
+/// The newest number of thread 0 that a life before now can have recorded.
+fn scene_newest(scene: &Scene) -> u64 {
+    scene.spans.iter().filter(|span| span.thread == 0).map(|span| span.to).max().unwrap_or(0)
+}

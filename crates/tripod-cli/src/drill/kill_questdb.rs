@@ -1,0 +1,68 @@
+//! QuestDB is killed at random moments under a load that goes on; the stack's supervisor starts it again.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use indicatif::ProgressBar;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tripod_stack::{RunState, ServerState};
+
+use super::Break;
+use super::scene::{Scene, millis, within};
+use super::server::{pause, watch};
+use crate::exit::Stop;
+
+/// QuestDB lives between these two long after rows are visible again.
+const LIFE_LEAST: Duration = Duration::from_millis(100);
+const LIFE_MOST: Duration = Duration::from_millis(2000);
+/// The supervisor pauses up to half a minute before it starts a server that keeps dying.
+const RECOVER_WITHIN: Duration = Duration::from_secs(120);
+/// The load goes on so long after the last round.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+
+/// Before anything is made: somebody must start QuestDB again.
+pub(super) fn check(own: &ServerState) -> Result<(), Stop> {
+    match own.detail.as_str() {
+        "" => Ok(()),
+        detail => Err(Stop::untrue(
+            format!("QuestDB would not be started again after a kill: it is {detail}"),
+            "`tripod up` heals the stack",
+        )),
+    }
+}
+
+pub(super) fn run(scene: &mut Scene, rounds: u32, bar: &ProgressBar) -> anyhow::Result<Vec<Break>> {
+    let mut load = scene.start_load()?;
+    watch(&scene.table, 0, Instant::now(), within(RECOVER_WITHIN), || load.check_alive())?;
+    let mut breaks = Vec::new();
+    for round in 1..=rounds {
+        pause(scene.dice.between(LIFE_LEAST, LIFE_MOST));
+        kill(scene)?;
+        let (killed_at, newest) = (Instant::now(), load.newest());
+        let seen = watch(&scene.table, newest, killed_at, within(RECOVER_WITHIN), || load.check_alive())?;
+        if seen.visible.is_none() {
+            return Err(Stop::untrue(
+                format!("no new row was visible within {RECOVER_WITHIN:?} after kill {round}"),
+                "`tripod status` shows how QuestDB is",
+            )
+            .into());
+        }
+        breaks.push(Break { away_ms: seen.answered.map(millis), recovery_ms: seen.visible.map(millis) });
+        bar.inc(1);
+    }
+    pause(LAST_WORDS);
+    bar.set_message("delivering the rest");
+    scene.end_load(load)?;
+    Ok(breaks)
+}
+
+/// kill -9 of exactly this process: the handle is opened first and the stack asked again whose it is.
+fn kill(scene: &Scene) -> anyhow::Result<()> {
+    let own = || scene.own_questdb();
+    let found = own()?;
+    let pid = found.pid.filter(|_| found.state == RunState::Running).context("QuestDB does not run")?;
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).context("QuestDB has no process id")?;
+    let held = pidfd_open(raw, PidfdFlags::empty()).context("QuestDB has ended by itself")?;
+    anyhow::ensure!(own()?.pid == Some(pid), "QuestDB was started anew by somebody else meanwhile");
+    pidfd_send_signal(held, Signal::KILL).context("QuestDB cannot be killed")
+}

@@ -1,0 +1,126 @@
+//! The load: a bot of its own that records rows at a steady rate until its standard input ends. The body of the hidden
+//! `tripod drill-load`, run as a child so that it can be killed.
+//!
+//! Constraints: what it says on its standard output is the witness's (see [`super::witness`]), nothing else. It ends by
+//! itself when the drill is gone: then its standard input ends and its messages go nowhere.
+
+use std::fs::File;
+use std::io::{BufRead as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+use serde::{Deserialize, Serialize};
+use tripod::Config;
+use tripod::tape::{Recorded, Recorder, Tape};
+
+use super::row::{DrillRow, Place, ROWS_PER_SECOND, Recipe, THREADS};
+use super::witness::message;
+
+/// Between two bursts of due rows; timers are not finer.
+const PAUSE: Duration = Duration::from_millis(1);
+/// How long the end waits for the last row to be visible: a QuestDB that keeps dying is started again with pauses of up
+/// to half a minute.
+const SETTLE_WITHIN: Duration = Duration::from_secs(120);
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the load is to do: one line of JSON on its standard input.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Order {
+    pub(super) bot: String,
+    pub(super) journals: PathBuf,
+    pub(super) table_prefix: String,
+    pub(super) recipe: Recipe,
+    /// The first number of each thread.
+    pub(super) from: [u64; THREADS],
+}
+
+impl Order {
+    /// The drill's config: the stack's servers, a bot and tables of its own.
+    pub(super) fn apply(&self, config: &mut Config) {
+        config.bot.clone_from(&self.bot);
+        config.journal.dir.clone_from(&self.journals);
+        config.tape.table_prefix.clone_from(&self.table_prefix);
+    }
+}
+
+/// Body of the child.
+pub(crate) fn run(mut config: Config) -> anyhow::Result<()> {
+    let mut input = std::io::stdin().lock();
+    let mut line = String::new();
+    input.read_line(&mut line).context("cannot read the order")?;
+    let order: Order = serde_json::from_str(&line).context("the order is not one; `tripod drill run` gives it")?;
+    order.apply(&mut config);
+    let tape = Tape::open(&config)?;
+    tape.register::<DrillRow<'_>>()?;
+    let stop = Stop::default();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = order
+            .from
+            .iter()
+            .enumerate()
+            .map(|(thread, from)| {
+                let (recorder, stop, recipe, from) = (tape.recorder(), &stop, order.recipe, *from);
+                scope.spawn(move || record(&recorder, recipe, Place { thread, number: from }, stop))
+            })
+            .collect();
+        // Until the drill closes its end, or is gone.
+        let waited = std::io::copy(&mut input, &mut std::io::sink());
+        stop.ask();
+        waited.context("cannot wait for the end")?;
+        threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow!("a recording thread panicked"))?)
+    })?;
+    let visible = tape.wait_visible(SETTLE_WITHIN)?;
+    let report = tape.close(CLOSE_WITHIN);
+    if !visible {
+        bail!("after {SETTLE_WITHIN:?} not every row is visible: {:?}", report.remaining);
+    }
+    Ok(())
+}
+
+/// One thread: records what is due, says so, pauses.
+fn record(recorder: &Recorder, recipe: Recipe, mut place: Place, stop: &Stop) -> anyhow::Result<()> {
+    // Unbuffered: when it returns, the message is in the pipe and survives this process.
+    let mut witness = File::from(std::io::stdout().as_fd().try_clone_to_owned().context("no standard output")?);
+    let (began, first) = (Instant::now(), place.number);
+    while !stop.wait(PAUSE) {
+        let due = began.elapsed().as_micros() * u128::from(ROWS_PER_SECOND) / 1_000_000;
+        while u128::from(place.number - first) < due {
+            let row = recipe.row(place)?;
+            let started = Instant::now();
+            let recorded = recorder.record(&row)?;
+            let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            if recorded != Recorded::Kept {
+                bail!("a critical row was dropped");
+            }
+            if witness.write_all(&message(place, nanos)).is_err() {
+                // The drill is gone.
+                return Ok(());
+            }
+            place.number += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Asked once; ends every wait at once.
+#[derive(Debug, Default)]
+struct Stop {
+    asked: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stop {
+    fn ask(&self) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    /// True when it was asked, at the latest after `at_most`.
+    fn wait(&self, at_most: Duration) -> bool {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.changed.wait_timeout_while(asked, at_most, |asked| !*asked).unwrap_or_else(PoisonError::into_inner).0
+    }
+}

@@ -1,0 +1,122 @@
+//! Drills: break something on the local stack under load, and prove what the README promises.
+//!
+//! Constraints: only servers of this data directory's own stack are broken, never somebody's production. What was
+//! recorded is known by a *witness*, which saw each `record()` return; what the rows must hold is made again from a seed.
+//! Neither the journal nor any count of Tripod's own is asked for either. What arrived is asked of the server.
+//!
+//! Picture:
+//! ```text
+//!           order, end (stdin)          ┌─▶ journal ─▶ sink ─▶ QuestDB
+//! drill ─────────────────────▶ load ────┤                        ▲  │
+//!   │ ◀──────────────────────── (child) └ row recorded (stdout)  │  │ SELECT
+//!   ├── kill -9 ──────────────────▲                              │  │
+//!   └── kill -9 ─────────────────────────────────────────────────┘  ▼
+//!   witness + seed ───────────────────────────────────▶ verdict ◀── rows
+//! ```
+//! Operation: scene (own table, own journals) → load → break, N rounds → all delivered → read back → verdict. The
+//! table and the journals are removed afterwards, unless a promise was broken.
+
+mod child;
+mod kill_bot;
+mod kill_questdb;
+pub(crate) mod load;
+mod poison_row;
+mod report;
+mod row;
+mod scene;
+mod server;
+mod verdict;
+mod witness;
+
+use clap::ValueEnum;
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+pub(crate) use report::Report;
+pub(crate) use scene::{own_questdb, remove_dir};
+pub(crate) use server::pause;
+
+use crate::args::Global;
+use scene::Scene;
+
+/// What can be rehearsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Drill {
+    /// The bot is killed (-9) at random moments, and started again
+    KillBot,
+    /// QuestDB is killed (-9) at random moments; the supervisor starts it again
+    KillQuestdb,
+    /// QuestDB refuses some of the rows that it is sent
+    PoisonRow,
+}
+
+impl Drill {
+    pub(crate) const ALL: [Self; 3] = [Self::KillBot, Self::KillQuestdb, Self::PoisonRow];
+
+    /// The name that is typed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::KillBot => "kill-bot",
+            Self::KillQuestdb => "kill-questdb",
+            Self::PoisonRow => "poison-row",
+        }
+    }
+
+    /// The question of the one who runs it.
+    pub(crate) fn what_if(self) -> &'static str {
+        match self {
+            Self::KillBot => "the bot is killed (-9) while it records",
+            Self::KillQuestdb => "QuestDB is killed (-9) while rows come in",
+            Self::PoisonRow => "QuestDB refuses a row",
+        }
+    }
+
+    /// What the README promises for that.
+    pub(crate) fn promise(self) -> &'static str {
+        match self {
+            Self::KillBot => "every row for which record() returned is in QuestDB, once, as it was recorded",
+            Self::KillQuestdb => "record() does not wait; every row is in QuestDB, once, as it was recorded",
+            Self::PoisonRow => "the refused row goes to quarantine with the reason; the rows behind it go on",
+        }
+    }
+
+    /// Rounds where nobody says how many.
+    pub(crate) fn rounds_default(self) -> u32 {
+        match self {
+            Self::KillBot | Self::PoisonRow => 5,
+            Self::KillQuestdb => 3,
+        }
+    }
+}
+
+/// How one round went.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Break {
+    /// From the break until the server answered again; only where the server was broken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) away_ms: Option<u64>,
+    /// From the break to the first row behind it visible. None where the next break came before that: then that one's
+    /// time counts from here.
+    pub(crate) recovery_ms: Option<u64>,
+}
+
+/// Runs one drill; what it left is removed where every promise was kept.
+pub(crate) fn run(drill: Drill, rounds: u32, global: &Global, bar: &ProgressBar) -> anyhow::Result<Report> {
+    let mut scene = Scene::set(drill, global)?;
+    let ran = match drill {
+        Drill::KillBot => kill_bot::run(&mut scene, rounds, bar),
+        Drill::KillQuestdb => kill_questdb::run(&mut scene, rounds, bar),
+        Drill::PoisonRow => poison_row::run(&mut scene, rounds, bar),
+    };
+    bar.set_message("reading every row back");
+    let judged = ran.and_then(|breaks| scene.judge().map(|judged| (breaks, judged)));
+    let (breaks, judged) = judged.map_err(|error| error.context(scene.left_behind()))?;
+    let mut report = Report::new(drill, rounds, &scene, breaks, judged);
+    if report.ok {
+        scene.clear()?;
+    } else {
+        report.evidence = Some(scene.left_behind());
+    }
+    Ok(report)
+}

@@ -1,0 +1,144 @@
+//! What a drill says: the `--json` contract `drill run`, and the same in words.
+
+use serde::Serialize;
+
+use super::row::{ROWS_PER_SECOND, THREADS};
+use super::scene::{Judged, Scene};
+use super::verdict::Verdict;
+use super::{Break, Drill};
+
+/// A `record()` that waited for QuestDB would wait as long as it is away, and that is never less than this. A shorter
+/// stall is the operating system's, which has other threads to run.
+const AWAY_LEAST_MS: u64 = 1_000;
+
+/// The document of `drill run`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    drill: Drill,
+    rounds: u32,
+    /// Rows whose `record()` was seen to return.
+    recorded: u64,
+    lost: u64,
+    doubled: u64,
+    /// The longest `record()`, in the process of the bot.
+    max_stall_us: u64,
+    /// The longest time from a break to a row behind it visible.
+    recovery_ms: u64,
+    promise: &'static str,
+    /// Every promise was kept.
+    pub(crate) ok: bool,
+    /// The other counts, and places of rows that are not as they should be.
+    verdict: Verdict,
+    record_ns: Quantiles,
+    recovery_ms_p50: u64,
+    breaks: Vec<Break>,
+    /// Whether recorded = pending + delivered + visible + quarantined + dropped, and nothing is pending.
+    ledger_adds_up: bool,
+    seed: u64,
+    /// Where to look, where a promise was broken.
+    pub(crate) evidence: Option<String>,
+    #[serde(skip)]
+    broken: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Quantiles {
+    p50: u64,
+    p99: u64,
+    p999: u64,
+}
+
+impl Report {
+    pub(super) fn new(drill: Drill, rounds: u32, scene: &Scene, breaks: Vec<Break>, judged: Judged) -> Self {
+        let Judged { verdict, ledger } = judged;
+        let mut recoveries: Vec<u64> = breaks.iter().filter_map(|one| one.recovery_ms).collect();
+        recoveries.sort_unstable();
+        let stall_ns = scene.record_ns.max();
+        let max_stall_us = stall_ns.div_ceil(1000);
+        let recorded = verdict.witnessed + verdict.unwitnessed;
+        // Settled to the last row, and as many as the server and the quarantine have.
+        let ledger_adds_up = ledger.as_ref().is_some_and(|row| {
+            row.adds_up
+                && row.recorded == recorded
+                && row.quarantined == verdict.quarantined
+                && row.visible == recorded - verdict.quarantined
+        });
+        let mut broken = Vec::new();
+        for (count, what) in [
+            (verdict.lost, "rows are lost"),
+            (verdict.doubled, "rows are there twice"),
+            (verdict.altered, "rows have other content"),
+            (verdict.foreign, "rows are nobody's"),
+        ] {
+            if count > 0 {
+                broken.push(format!("{count} {what}"));
+            }
+        }
+        // On a busy machine both grow together.
+        let shortest_away_ms = breaks.iter().filter_map(|one| one.away_ms).min();
+        if shortest_away_ms.is_some_and(|away| max_stall_us / 1000 >= away.max(AWAY_LEAST_MS)) {
+            broken.push(format!("a record() took {max_stall_us} us: as long as QuestDB was away"));
+        }
+        if !ledger_adds_up {
+            broken.push(format!("the ledger does not say what the server says: {ledger:?}"));
+        }
+        if drill == Drill::PoisonRow && verdict.quarantined < u64::from(rounds) {
+            broken.push(format!("only {} rows are in the quarantine", verdict.quarantined));
+        }
+        let quantile = |at| scene.record_ns.value_at_quantile(at);
+        Self {
+            drill,
+            rounds,
+            recorded: verdict.witnessed,
+            lost: verdict.lost,
+            doubled: verdict.doubled,
+            max_stall_us,
+            recovery_ms: recoveries.last().copied().unwrap_or(0),
+            promise: drill.promise(),
+            ok: verdict.is_true() && broken.is_empty(),
+            verdict,
+            record_ns: Quantiles { p50: quantile(0.5), p99: quantile(0.99), p999: quantile(0.999) },
+            recovery_ms_p50: recoveries.get(recoveries.len().saturating_sub(1) / 2).copied().unwrap_or(0),
+            breaks,
+            ledger_adds_up,
+            seed: scene.recipe.seed,
+            evidence: None,
+            broken,
+        }
+    }
+
+    pub(crate) fn words(&self) -> String {
+        let mut text = format!("promised    {}\n", self.promise);
+        let load = u64::from(ROWS_PER_SECOND) * u64::try_from(THREADS).unwrap_or(0);
+        text += &format!("rounds      {} under {THREADS} threads that record {load} rows/s\n", self.rounds);
+        let verdict = &self.verdict;
+        text += &format!("recorded    {} rows, each seen from outside the bot\n", self.recorded);
+        text += &format!("lost        {}\ndoubled     {}\naltered     {}\n", self.lost, self.doubled, verdict.altered);
+        if verdict.unwitnessed > 0 {
+            let many = verdict.unwitnessed;
+            text += &format!("unwitnessed {many} (recorded, and killed before that could be said; there as well)\n");
+        }
+        if verdict.quarantined > 0 {
+            text += &format!("quarantined {} (those that QuestDB refuses)\n", verdict.quarantined);
+        }
+        text += &format!(
+            "record()    p50 {} ns, p99 {} ns, p99.9 {} ns, longest {} us\n",
+            self.record_ns.p50, self.record_ns.p99, self.record_ns.p999, self.max_stall_us
+        );
+        text += &format!("recovery    p50 {} ms, longest {} ms", self.recovery_ms_p50, self.recovery_ms);
+        if let Some(away) = self.breaks.iter().filter_map(|one| one.away_ms).max() {
+            text += &format!(" (of which QuestDB was away up to {away} ms)");
+        }
+        text += "\n";
+        for example in &verdict.examples {
+            text += &format!("  {example}\n");
+        }
+        match self.ok {
+            true => text + "the promise was kept",
+            false => {
+                let evidence = self.evidence.as_deref().unwrap_or_default();
+                format!("{text}THE PROMISE WAS BROKEN: {}\n{evidence}", self.broken.join("; "))
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What a drill asks of QuestDB: its table, the rows in it, nothing that Tripod itself has counted.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+use tripod::tape::Row as _;
+use tripod::tape::questdb::QuestDbHttp;
+use tripod::tape::spec::{Kind, TableSpec};
+use tripod::{Error, Timestamp};
+
+use super::row::{DrillRow, Place, Recipe, SELECTED};
+
+/// Between two looks whether a row is visible.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Numbers of each thread in one answer.
+const WINDOW_NUMBERS: u64 = 5_000;
+
+/// The drill's table on the server.
+#[derive(Debug)]
+pub(super) struct Table {
+    http: QuestDbHttp,
+    pub(super) name: String,
+    recipe: Recipe,
+}
+
+impl Table {
+    pub(super) fn new(http: QuestDbHttp, prefix: &str, recipe: Recipe) -> Self {
+        Self { http, name: DrillRow::spec().server_name(prefix), recipe }
+    }
+
+    /// Makes it; narrower than the rows where the drill wants some of them refused.
+    pub(super) fn create(&self, prefix: &str) -> tripod::Result<()> {
+        let spec = DrillRow::spec();
+        let ddl = if self.recipe.poison { narrowed(spec).ddl(prefix) } else { spec.ddl(prefix) };
+        self.http.exec(&ddl).map(drop)
+    }
+
+    pub(super) fn remove(&self) -> tripod::Result<()> {
+        self.http.exec(&format!("DROP TABLE IF EXISTS \"{}\"", self.name)).map(drop)
+    }
+
+    /// Whether a row of thread 0 behind `number` is visible.
+    pub(super) fn is_past(&self, number: u64) -> tripod::Result<bool> {
+        let from = self.recipe.at(Place { thread: 0, number: number + 1 })?;
+        let sql = format!("SELECT number FROM \"{}\" WHERE at >= '{from}' AND worker = 'w0' LIMIT 1", self.name);
+        Ok(!self.http.exec(&sql)?.rows.is_empty())
+    }
+
+    pub(super) fn count(&self) -> anyhow::Result<u64> {
+        let rows = self.http.exec(&format!("SELECT count() FROM \"{}\"", self.name))?.rows;
+        rows.first()
+            .and_then(|row| row.first())
+            .and_then(Value::as_u64)
+            .context("QuestDB answered a count with no number")
+    }
+
+    /// Hands over every row whose time is one that numbers below `to` have, in answers of bounded size.
+    pub(super) fn read(&self, to: u64, mut meet: impl FnMut(&[Value])) -> anyhow::Result<()> {
+        let at = |number| self.recipe.at(Place { thread: 0, number });
+        let mut from = 0;
+        while from < to {
+            let end = from + WINDOW_NUMBERS;
+            let sql =
+                format!("SELECT {SELECTED} FROM \"{}\" WHERE at >= '{}' AND at < '{}'", self.name, at(from)?, at(end)?);
+            self.http.exec(&sql)?.rows.iter().for_each(|row| meet(row));
+            from = end;
+        }
+        Ok(())
+    }
+}
+
+/// What waiting for a row behind the break has shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Seen {
+    /// From the break to the first answer.
+    pub(super) answered: Option<Duration>,
+    /// From the break to a row behind it.
+    pub(super) visible: Option<Duration>,
+}
+
+/// Looks until a row of thread 0 behind `number` is visible, or until `end`; `between` is called between two looks.
+pub(super) fn watch(
+    table: &Table,
+    number: u64,
+    broken_at: Instant,
+    end: Instant,
+    mut between: impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<Seen> {
+    let mut seen = Seen::default();
+    while Instant::now() < end {
+        between()?;
+        match table.is_past(number) {
+            Ok(past) => {
+                seen.answered.get_or_insert_with(|| broken_at.elapsed());
+                if past {
+                    seen.visible = Some(broken_at.elapsed());
+                    return Ok(seen);
+                }
+            }
+            // That is what is measured.
+            Err(Error::Unreachable { .. } | Error::Busy { .. } | Error::Deadline { .. }) => {}
+            // Just restarted, QuestDB may not know its tables yet.
+            Err(Error::Refused { .. }) if seen.answered.is_none() => {}
+            Err(error) => bail!(error),
+        }
+        pause(LOOK_EVERY.min(end.saturating_duration_since(Instant::now())));
+    }
+    Ok(seen)
+}
+
+/// Nothing to wait for but time itself: the moment of a break, the next look.
+pub(crate) fn pause(time: Duration) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a drill breaks at a moment of its own choice; QuestDB tells nobody when a row is visible"
+    )]
+    std::thread::sleep(time);
+}
+
+/// The table as somebody may have made it by hand: with no room for a large price.
+fn narrowed(spec: &TableSpec) -> TableSpec {
+    let mut spec = spec.clone();
+    for column in spec.columns.iter_mut().filter(|column| column.name == "price") {
+        column.kind = Kind::Decimal { precision: 6, scale: 2 };
+    }
+    spec
+}
+
+/// The first number that no row of the windows up to `to` has.
+pub(super) fn windows_end(spans: impl Iterator<Item = u64>) -> u64 {
+    spans.max().unwrap_or(0) + 1
+}
+
+/// The time from which a drill's rows count: now.
+pub(super) fn base_now() -> i64 {
+    Timestamp::now().as_nanos()
+}

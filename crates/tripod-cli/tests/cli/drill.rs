@@ -1,0 +1,129 @@
+//! Drills on a real stack: what they claim about it is asked of the stack again.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tripod::Config;
+use tripod::tape::questdb::QuestDbHttp;
+use tripod_stack::{ServerName, Servers, TestStack};
+
+use crate::run::{Said, run, tripod};
+
+/// The contract `drill run`.
+const FIELDS: [&str; 9] =
+    ["drill", "rounds", "recorded", "lost", "doubled", "max_stall_us", "recovery_ms", "promise", "ok"];
+
+fn questdb() -> TestStack {
+    TestStack::start_supervised(Servers { questdb: true, ..Servers::NONE }).unwrap()
+}
+
+fn drill(stack: &TestStack, name: &str, rounds: &str) -> Value {
+    let said = run(stack.data_dir(), &["--data", ".", "drill", "run", name, "--rounds", rounds, "--json"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let report = said.json();
+    for field in FIELDS {
+        assert!(report.get(field).is_some_and(|value| !value.is_null()), "`{field}` is missing in {report}");
+    }
+    assert_eq!((&report["drill"], &report["rounds"]), (&json!(name), &json!(rounds.parse::<u64>().unwrap())));
+    assert_eq!((&report["lost"], &report["doubled"], &report["ok"]), (&json!(0), &json!(0), &json!(true)), "{report}");
+    assert!(report["recovery_ms"].as_u64() > Some(0), "{report}");
+    assert!(report["max_stall_us"].as_u64() > Some(0), "{report}");
+    assert!(report["recorded"].as_u64() > Some(1000), "too little to prove anything: {report}");
+    report
+}
+
+/// Nothing of a drill that went well is left.
+fn is_clean(stack: &TestStack) {
+    let tables = crate::servers::ask(stack.data_dir(), "SELECT count() FROM tables() WHERE table_name LIKE 'drill_%'");
+    assert_eq!(tables, 0);
+    let left: Vec<_> = std::fs::read_dir(stack.data_dir().join("drills")).unwrap().flatten().collect();
+    assert_eq!(left.len(), 1, "only the lock stays: {left:?}");
+}
+
+#[test]
+fn a_killed_bot_a_killed_questdb_and_a_refused_row_lose_and_double_nothing() {
+    let stack = questdb();
+    let poison = drill(&stack, "poison-row", "1");
+    assert!(poison["verdict"]["quarantined"].as_u64() >= Some(1), "{poison}");
+    is_clean(&stack);
+
+    let bot = drill(&stack, "kill-bot", "2");
+    assert_eq!(bot["breaks"].as_array().unwrap().len(), 2);
+    is_clean(&stack);
+
+    let pid = stack.pid(ServerName::QuestDb);
+    let questdb = drill(&stack, "kill-questdb", "2");
+    assert!(stack.pid(ServerName::QuestDb).is_some() && stack.pid(ServerName::QuestDb) != pid, "nobody killed it");
+    assert!(questdb["breaks"][0]["away_ms"].as_u64() > Some(0), "{questdb}");
+    is_clean(&stack);
+}
+
+#[test]
+fn a_drill_refuses_servers_that_are_not_this_stacks() {
+    let stack = TestStack::start(Servers { questdb: true, ..Servers::NONE }).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let config = stack.config_path().display().to_string();
+    let refused = |data: &Path, config: &str, command: &[&str]| -> Said {
+        let mut arguments = vec!["--config", config];
+        arguments.extend(command);
+        let said = run(data, &[&arguments[..], &["--data", "."]].concat());
+        assert_eq!((said.code, said.out.as_str()), (Some(4), ""), "{said:?}");
+        assert!(said.err.contains("\nhint: "), "{said:?}");
+        said
+    };
+    for command in [&["drill", "run", "kill-questdb"][..], &["bench", "tape"]] {
+        // Servers of another directory.
+        refused(elsewhere.path(), &config, command);
+        // A config of other servers in the directory of a stack.
+        let other = elsewhere.path().join("other.toml");
+        std::fs::write(&other, "[[questdb]]\nhttp = \"127.0.0.1:9\"\n").unwrap();
+        let said = refused(stack.data_dir(), &other.display().to_string(), command);
+        assert!(said.err.contains("127.0.0.1:9"), "{said:?}");
+    }
+    assert!(!stack.data_dir().join("drills").exists() && !stack.data_dir().join("bench").exists());
+}
+
+#[test]
+fn a_questdb_that_nobody_would_start_again_is_not_killed() {
+    let stack = TestStack::start(Servers { questdb: true, ..Servers::NONE }).unwrap();
+    let pid = stack.pid(ServerName::QuestDb);
+    let said = run(stack.data_dir(), &["--data", ".", "drill", "run", "kill-questdb"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("supervisor"), "{said:?}");
+    assert_eq!(stack.pid(ServerName::QuestDb), pid);
+}
+
+/// A drill that could not fail would prove nothing: here somebody tampers with its table while it runs.
+#[test]
+fn a_drill_whose_rows_are_tampered_with_says_so_and_leaves_the_evidence() {
+    let stack = TestStack::start(Servers { questdb: true, ..Servers::NONE }).unwrap();
+    let mut command = tripod();
+    command.current_dir(stack.data_dir()).args(["--data", ".", "drill", "run", "kill-bot", "--rounds", "5", "--json"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let config = Config::local(stack.data_dir()).unwrap();
+    let http = QuestDbHttp::new(&config.questdb[0], Duration::from_secs(10)).unwrap();
+    let one_row = "FROM drill_kill_bot_rows WHERE worker = 'w1' AND number = 5";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !http.exec(&format!("SELECT 1 {one_row}")).is_ok_and(|answer| !answer.rows.is_empty()) {
+        assert!(Instant::now() < deadline, "the drill records nothing");
+    }
+    let copy = "dateadd('u', 1, at), id, worker, number, token, amount, price, ratio, flag, seen_at, note";
+    http.exec(&format!("INSERT INTO drill_kill_bot_rows SELECT {copy} {one_row}")).unwrap();
+    http.exec("UPDATE drill_kill_bot_rows SET note = 'not this' WHERE worker = 'w2' AND number = 7").unwrap();
+
+    let said = Said::from(child.wait_with_output().unwrap());
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let report = said.json();
+    assert_eq!((&report["ok"], &report["lost"], &report["doubled"]), (&json!(false), &json!(0), &json!(1)), "{report}");
+    // The copy stands at another time, the other row holds another note.
+    assert_eq!(report["verdict"]["altered"], 2, "{report}");
+    let evidence = report["evidence"].as_str().unwrap();
+    assert!(evidence.contains("drill_kill_bot_rows"), "{report}");
+    assert!(stack.data_dir().join("drills/kill-bot/journals").is_dir());
+
+    // The next run begins anew.
+    drill(&stack, "kill-bot", "1");
+    is_clean(&stack);
+}
