@@ -39,7 +39,7 @@ use crate::ledger::{self, LedgerRow};
 pub use directory::TABLES_MAX;
 pub use recorder::{Recorded, Recorder};
 pub use row::Row;
-pub use sink::{SinkState, SinkStatus};
+pub use sink::{Rewound, SinkState, SinkStatus, SuspendedTable};
 pub use tripod_derive::Row;
 
 use directory::Directory;

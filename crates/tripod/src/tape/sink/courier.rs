@@ -27,7 +27,7 @@ use crate::tape::questdb::QuestDbHttp;
 use crate::value::Timestamp;
 
 /// Between probes of a server whose disk is full: it dies at the third or fourth write after the first refusal.
-const PROBE_DISK: Duration = Duration::from_secs(5);
+const PROBE_DISK: Duration = Duration::from_secs(30);
 /// Between tries with a refused login: faster ones only fill the server's log.
 const PROBE_LOGIN: Duration = Duration::from_secs(2);
 /// Rows that have waited longer than this are judged again before they are sent: they may be too old for their table by

@@ -10,9 +10,12 @@ mod batch;
 pub(crate) mod catalog;
 mod courier;
 mod feed;
+mod history;
+mod rewind;
 mod split;
 mod status;
 mod stop;
+mod suspension;
 pub(crate) mod tally;
 mod watcher;
 
@@ -30,7 +33,7 @@ use crate::tape::questdb::QuestDbHttp;
 use crate::tape::spec::Importance;
 
 pub(in crate::tape) use batch::Unfit;
-pub use status::{SinkState, SinkStatus};
+pub use status::{Rewound, SinkState, SinkStatus, SuspendedTable};
 
 use barrier::Barrier;
 use batch::Limits;
@@ -83,6 +86,9 @@ impl RunningSink {
             quarantine: Quarantine::open(&journal_dir, &server.name, class)?,
             dir: dir.clone(),
             limits: Limits::of(&config.tape),
+            keep: Duration::from_secs(config.journal.keep_hours.saturating_mul(3600)),
+            rewind: Duration::from_secs(config.tape.rewind_s),
+            name: server.name.clone(),
             jobs,
             looks,
             events: events_in,
