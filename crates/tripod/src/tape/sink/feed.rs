@@ -197,11 +197,16 @@ impl Feed {
 
     /// Reads what was published since the last look, as far as it fits.
     fn collect(&mut self) {
+        // In this order: whoever asks to deliver again and then for the barrier gets both.
+        let asked = self.parts.barrier.asked();
+        if let Some(since) = self.parts.barrier.take_again_since() {
+            self.redeliver(since);
+        }
         let Self { parts, catalog, current, .. } = self;
         if current.is_full(&parts.limits) {
             return;
         }
-        let (look_at, wall, asked) = (Instant::now(), Timestamp::now(), parts.barrier.asked());
+        let (look_at, wall) = (Instant::now(), Timestamp::now());
         let was_empty = current.is_empty();
         let mut to_the_end = true;
         let read = parts.journal.read(|record| {

@@ -31,6 +31,7 @@ use crate::tape::permit::TradingPermit;
 use crate::tape::quarantine::Quarantine;
 use crate::tape::questdb::QuestDbHttp;
 use crate::tape::spec::Importance;
+use crate::value::Timestamp;
 
 pub(in crate::tape) use batch::Unfit;
 pub use status::{Rewound, SinkState, SinkStatus, SuspendedTable};
@@ -118,6 +119,11 @@ impl RunningSink {
     /// Asks for a number that [`RunningSink::wait`] waits for: everything recorded before is visible or in quarantine.
     pub(super) fn ask(&self) -> u64 {
         self.barrier.ask()
+    }
+
+    /// Asks to deliver once more what was delivered after `since`.
+    pub(super) fn redeliver_since(&self, since: Timestamp) {
+        self.barrier.ask_again(since);
     }
 
     pub(super) fn wait(&self, number: u64, deadline: Instant) -> bool {
