@@ -113,6 +113,8 @@ pub(super) struct Feed {
     settled: u64,
     /// Batches up to here were read before the sink went back: what comes of them is not counted.
     obsolete: u64,
+    /// The next batch goes by a new connection.
+    reconnect: bool,
     /// The journal had nothing unread at this moment.
     caught_up: Option<Instant>,
     /// The barrier that all rows up to a batch answer to.
@@ -151,6 +153,7 @@ impl Feed {
             sent: 0,
             settled: 0,
             obsolete: 0,
+            reconnect: false,
             caught_up: None,
             barrier: None,
             look: Look { running: false, covers: 0, at: now, pause: LOOK_SOON },
@@ -248,8 +251,10 @@ impl Feed {
         self.sent += 1;
         batch.number = self.sent;
         batch.cursor = Some(self.parts.journal.mark());
+        let reconnect = std::mem::take(&mut self.reconnect);
+        let job = Job { batch, catalog: self.catalog.clone(), reconnect };
         // The channel has room for one, and the one before has come back: it fails only when the courier has ended.
-        self.in_flight = self.parts.jobs.try_send(Job { batch, catalog: self.catalog.clone() }).is_ok();
+        self.in_flight = self.parts.jobs.try_send(job).is_ok();
         self.broken = !self.in_flight;
         self.in_flight
     }

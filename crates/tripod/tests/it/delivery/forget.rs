@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tripod::Timestamp;
 use tripod::tape::spec::Importance;
@@ -35,8 +35,10 @@ fn history(rig: &Rig) -> PathBuf {
     rig.config.journal_dir().join("standard/sinks").join(name)
 }
 
-fn history_lines(rig: &Rig) -> usize {
-    std::fs::read_to_string(history(rig)).map_or(0, |text| text.lines().count())
+/// The history's newest entry is about that many rows.
+fn history_knows(rig: &Rig, rows: u64) -> bool {
+    let text = std::fs::read_to_string(history(rig)).unwrap_or_default();
+    text.lines().last().is_some_and(|line| line.contains(&format!("\"passed\":{rows},")))
 }
 
 /// Records `rows` and waits until they are visible and the history knows.
@@ -47,8 +49,17 @@ fn record_and_see(rig: &Rig, tape: &Tape, base: Timestamp, rows: std::ops::Range
     }
     assert!(tape.wait_visible(LONG).unwrap(), "{:?}", tape.sinks());
     assert_eq!(rig.trades_on_server(), [end, end, sum_below(end)]);
-    let lines = history_lines(rig);
-    until("the history has an entry of it", LONG, || history_lines(rig) > lines);
+    until("the history has an entry of it", LONG, || history_knows(rig, end));
+}
+
+/// Waits for that many rows on the server; says how the sink is where they do not come.
+fn comes_back(rig: &Rig, tape: &Tape, rows: u64) {
+    let end = Instant::now() + LONG;
+    while rig.trades_on_server()[0] != rows {
+        let (server, ledger) = (rig.trades_on_server(), rig.ledger_of(tape, "market_trades"));
+        assert!(Instant::now() < end, "{rows} rows are not back: {server:?} {ledger:?} {:?}", sink(tape));
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
 }
 
 /// All rows on the server exactly once, and the ledger says the same.
@@ -93,7 +104,7 @@ fn a_server_put_back_to_an_older_copy_has_every_row_again_by_itself() {
     });
     rig.stack.start_server(ServerName::QuestDb).unwrap();
     // Nothing is recorded: the sink finds out by looking.
-    until("every row is there again", LONG, || rig.trades_on_server()[0] == 12_000);
+    comes_back(&rig, &tape, 12_000);
     all_there(&rig, &tape, 12_000);
     let why = last_rewind(&tape).why;
     assert!(why.contains("was at") && why.contains("started again"), "not for the transactions: {why}");
@@ -116,7 +127,7 @@ fn a_bot_that_was_restarted_meanwhile_knows_too_what_the_server_had() {
     for n in 6_000..7_000 {
         record_trade(&second.recorder(), base, n);
     }
-    until("every row is there again", LONG, || rig.trades_on_server()[0] == 7_000);
+    comes_back(&rig, &second, 7_000);
     all_there(&rig, &second, 7_000);
 }
 
@@ -145,7 +156,7 @@ fn the_newest_log_thrown_away_before_it_was_applied_is_passed_and_its_rows_are_s
     let newest = wal_dirs(&dir).pop().unwrap();
     std::fs::remove_dir_all(&newest).unwrap();
     rig.stack.start_server(ServerName::QuestDb).unwrap();
-    until("every row is there again", LONG, || rig.trades_on_server()[0] == ROWS);
+    comes_back(&rig, &tape, ROWS);
     all_there(&rig, &tape, ROWS);
     until("no table is suspended", LONG, || sink(&tape).suspended.is_empty());
 }
@@ -167,13 +178,14 @@ fn the_newest_log_thrown_away_in_the_middle_of_the_load_costs_no_row() {
         record_trade(&recorder, base, n);
     }
     rig.stack.start_server(ServerName::QuestDb).unwrap();
-    until("every row is there", LONG, || rig.trades_on_server()[0] == ROWS);
+    comes_back(&rig, &tape, ROWS);
     all_there(&rig, &tape, ROWS);
 }
 
 fn table_dir(rig: &Rig, table: &str) -> PathBuf {
     let entries = std::fs::read_dir(db(rig)).unwrap().map(|entry| entry.unwrap().path());
-    let is_table = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(&format!("{table}~"));
+    let is_table =
+        |path: &PathBuf| path.is_dir() && path.file_name().unwrap().to_str().unwrap().starts_with(&format!("{table}~"));
     entries.filter(is_table).max().unwrap()
 }
 
@@ -199,7 +211,7 @@ fn a_table_that_was_dropped_and_made_anew_gets_all_its_rows_again() {
     }
     rig.http().exec(&format!("DROP TABLE {}", rig.table("market_trades"))).unwrap();
     rig.migrate();
-    until("every row is there again", LONG, || rig.trades_on_server()[0] == 4_000);
+    comes_back(&rig, &tape, 4_000);
     all_there(&rig, &tape, 4_000);
     assert!(last_rewind(&tape).why.contains("made anew"), "{:?}", last_rewind(&tape));
 }

@@ -258,6 +258,7 @@ impl Feed {
             self.spare = Some(batch);
         }
         self.obsolete = self.sent;
+        self.reconnect = true;
         self.settled = self.sent;
         self.barrier = None;
         self.caught_up = None;
