@@ -94,21 +94,24 @@ impl Sink {
             _lock: lock,
         };
         if sink.generation == 0 {
-            sink.pass_what_was_deleted_before()?;
+            sink.pass_what_was_deleted()?;
         }
         Ok(sink)
     }
 
-    /// A sink that is new to an old journal starts with the segments that are still there.
-    fn pass_what_was_deleted_before(&mut self) -> Result<(), Error> {
+    /// A sink that is new to an old journal, or goes back in it, starts with the segments that are still there. Returns
+    /// how many it passed because they are gone.
+    fn pass_what_was_deleted(&mut self) -> Result<u64, Error> {
         let highest = segment::list(&self.segments)?.last().copied().unwrap_or(0);
-        for id in 1..highest {
+        let mut gone = 0;
+        for id in self.position.lowest_open()..highest {
             // Asked one by one: a listing may miss what is made meanwhile, and ids below an existing one are settled.
-            if !segment::path_of(&self.segments, id).exists() {
+            if !self.position.has_passed(id) && !segment::path_of(&self.segments, id).exists() {
                 self.position.finish(id);
+                gone += 1;
             }
         }
-        Ok(())
+        Ok(gone)
     }
 
     /// The journal's directory.
@@ -135,6 +138,13 @@ impl Sink {
     pub fn seek(&mut self, cursor: &Cursor) {
         self.position = cursor.clone();
         self.damage.clear();
+    }
+
+    /// Puts the read position back to an earlier cursor, as far as the journal still goes back. Returns how many segments
+    /// behind it were deleted since; [`Self::mark`] has passed them. Nothing is committed.
+    pub fn rewind(&mut self, cursor: &Cursor) -> Result<u64, Error> {
+        self.seek(cursor);
+        self.pass_what_was_deleted()
     }
 
     /// Where reading is stuck. Records of other segments are read all the same.

@@ -103,6 +103,9 @@ pub struct Tape {
     pub request_timeout_ms: u64,
     /// Longest pause between two tries while QuestDB is away.
     pub retry_max_ms: u64,
+    /// After a restart of QuestDB, what was delivered this long before it is delivered again: an answer OK means "in the
+    /// server's page cache", and a power loss takes what was not written back yet.
+    pub rewind_s: u64,
     /// Put before each table's name; for several deployments on one QuestDB, and for tests.
     pub table_prefix: String,
 }
@@ -283,6 +286,7 @@ impl Default for Tape {
             flush_kib: 8192,
             request_timeout_ms: 10_000,
             retry_max_ms: 1000,
+            rewind_s: 120,
             table_prefix: String::new(),
         }
     }

@@ -41,6 +41,7 @@ const SECTIONS: &[Section] = &[
             ("flush_kib", "Rows are sent when this much text waits. QuestDB's client refuses more than 100 MiB."),
             ("request_timeout_ms", "QuestDB answers one request within this, or counts as away."),
             ("retry_max_ms", "Longest pause between two tries while QuestDB is away."),
+            ("rewind_s", "After each restart of QuestDB, this much of what it had is sent again. 0 to 86400."),
             ("table_prefix", "Put before each table's name, for several deployments on one QuestDB."),
         ],
     ),

@@ -28,6 +28,7 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     within("tape.flush_kib", tape.flush_kib, &(64..=65_536))?;
     within("tape.request_timeout_ms", tape.request_timeout_ms, &(100..=300_000))?;
     within("tape.retry_max_ms", tape.retry_max_ms, &(10..=60_000))?;
+    within("tape.rewind_s", tape.rewind_s, &(0..=86_400))?;
     prefix("tape.table_prefix", &tape.table_prefix)?;
 
     if config.questdb.is_empty() {

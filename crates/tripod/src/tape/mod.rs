@@ -35,11 +35,12 @@ use tripod_journal::Journal;
 use crate::config::{Config, SyncMode};
 use crate::error::{Error, Result};
 use crate::ledger::{self, LedgerRow};
+use crate::value::Timestamp;
 
 pub use directory::TABLES_MAX;
 pub use recorder::{Recorded, Recorder};
 pub use row::Row;
-pub use sink::{SinkState, SinkStatus};
+pub use sink::{Rewound, SinkState, SinkStatus, SuspendedTable};
 pub use tripod_derive::Row;
 
 use directory::Directory;
@@ -162,6 +163,15 @@ impl Tape {
             }
         }
         Ok(true)
+    }
+
+    /// Asks every sink to deliver once more what it delivered after `since`, as far as the journal goes back: for a server
+    /// that lost something in a way that Tripod cannot see. Harmless where it did not. When this returns it is asked for;
+    /// [`Tape::wait_visible`] waits for it.
+    pub fn redeliver_since(&self, since: Timestamp) {
+        for sink in &self.sinks {
+            sink.redeliver_since(since);
+        }
     }
 
     /// Takes no further row, delivers what it can within `deadline`, ends the threads and says what remains. What remains

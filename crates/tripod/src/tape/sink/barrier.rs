@@ -7,6 +7,8 @@
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::value::Timestamp;
+
 /// Shared by a feed and those who wait for it.
 #[derive(Debug, Default)]
 pub(super) struct Barrier {
@@ -18,6 +20,7 @@ pub(super) struct Barrier {
 struct Numbers {
     asked: u64,
     reached: u64,
+    again_since: Option<Timestamp>,
 }
 
 impl Barrier {
@@ -26,6 +29,17 @@ impl Barrier {
         let mut numbers = self.lock();
         numbers.asked += 1;
         numbers.asked
+    }
+
+    /// Asks that everything delivered after `since` be delivered again; of two, the earlier holds.
+    pub(super) fn ask_again(&self, since: Timestamp) {
+        let mut numbers = self.lock();
+        numbers.again_since = Some(numbers.again_since.map_or(since, |before| before.min(since)));
+    }
+
+    /// What was asked to be delivered again; the feed takes it once.
+    pub(super) fn take_again_since(&self) -> Option<Timestamp> {
+        self.lock().again_since.take()
     }
 
     /// The newest number asked for.

@@ -27,7 +27,7 @@ use crate::tape::questdb::QuestDbHttp;
 use crate::value::Timestamp;
 
 /// Between probes of a server whose disk is full: it dies at the third or fourth write after the first refusal.
-const PROBE_DISK: Duration = Duration::from_secs(5);
+const PROBE_DISK: Duration = Duration::from_secs(30);
 /// Between tries with a refused login: faster ones only fill the server's log.
 const PROBE_LOGIN: Duration = Duration::from_secs(2);
 /// Rows that have waited longer than this are judged again before they are sent: they may be too old for their table by
@@ -39,6 +39,9 @@ const JUDGE_AGAIN: Duration = Duration::from_mins(10);
 pub(super) struct Job {
     pub(super) batch: Box<Batch>,
     pub(super) catalog: Catalog,
+    /// By a new connection: QuestDB keeps a table's writer with the connection, and goes on taking rows into one that was
+    /// dropped and made anew meanwhile.
+    pub(super) reconnect: bool,
 }
 
 /// The thread's own things.
@@ -55,6 +58,9 @@ impl Courier {
     pub(super) fn run(self, jobs: &Receiver<Job>, events: &SyncSender<Event>) {
         let mut line = Line { sender: None, backoff: Backoff::new(self.retry_longest), scratch: Buffer::new(PROTOCOL) };
         while let Ok(mut job) = jobs.recv() {
+            if job.reconnect {
+                line.sender = None;
+            }
             let settled = self.deliver(&mut job, &mut line);
             if !settled || events.send(Event::Settled(job.batch)).is_err() {
                 return;

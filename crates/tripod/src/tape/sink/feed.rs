@@ -8,12 +8,14 @@
 //! ```text
 //!  journal ─read─▶ feed ── Job (1) ──▶ courier ──ILP/HTTP──▶ QuestDB
 //!     ▲             │ ◀── Settled ──────┘                       │
-//!     │ commit      │ ── () (1) ──▶ watcher ──wal_tables()──────┘
+//!     │ commit      │ ── Ask (1) ─▶ watcher ──wal_tables()──────┘
 //!     └─────────────┘ ◀── Looked ────┘
 //! ```
 //! Operation: while one batch is in flight the next is collected; it is sent [`Limits`]' interval after its first row was
 //! recorded, or when it is full. A settled batch becomes one commit. Then the watcher is asked until its rows are
-//! visible.
+//! visible. Where a look finds a server that forgot something, cursor and counts are put back: see [`forget`].
+
+pub(super) mod forget;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -32,11 +34,12 @@ use super::courier::Job;
 use super::status::{Board, SinkState};
 use super::stop::Stop;
 use super::tally::Tally;
-use super::watcher::TableTxns;
+use super::watcher::{Ask, Looked};
 use crate::error::Result;
 use crate::tape::permit::TradingPermit;
 use crate::tape::quarantine::Quarantine;
 use crate::value::Timestamp;
+use forget::Memory;
 
 /// Between looks at the journal while a batch is collected: how late a full one may be noticed.
 const COLLECTING: Duration = Duration::from_millis(10);
@@ -57,7 +60,7 @@ pub(super) enum Event {
     /// Every row of the batch is answered OK, or listed as unfit.
     Settled(Box<Batch>),
     /// A look at the server's transactions.
-    Looked(Result<Vec<TableTxns>>),
+    Looked(Result<Looked>),
 }
 
 /// What a feed is made of.
@@ -67,8 +70,14 @@ pub(super) struct Parts {
     pub(super) journal: tripod_journal::Sink,
     pub(super) quarantine: Quarantine,
     pub(super) limits: Limits,
+    /// Segments stay this long: so far back goes the history.
+    pub(super) keep: Duration,
+    /// `tape.rewind_s`.
+    pub(super) rewind: Duration,
+    /// The sink's name.
+    pub(super) name: String,
     pub(super) jobs: SyncSender<Job>,
-    pub(super) looks: SyncSender<()>,
+    pub(super) looks: SyncSender<Ask>,
     pub(super) events: Receiver<Event>,
     pub(super) stop: Arc<Stop>,
     pub(super) board: Arc<Board>,
@@ -82,6 +91,7 @@ pub(super) struct Feed {
     parts: Parts,
     catalog: Catalog,
     tally: Tally,
+    memory: Memory,
     /// The place in the journal that the tally belongs to: the two are stored together, or not at all.
     reached: Cursor,
     /// Being collected.
@@ -101,6 +111,10 @@ pub(super) struct Feed {
     /// The newest batch handed over, and the newest one settled and counted.
     sent: u64,
     settled: u64,
+    /// Batches up to here were read before the sink went back: what comes of them is not counted.
+    obsolete: u64,
+    /// The next batch goes by a new connection.
+    reconnect: bool,
     /// The journal had nothing unread at this moment.
     caught_up: Option<Instant>,
     /// The barrier that all rows up to a batch answer to.
@@ -122,9 +136,11 @@ impl Feed {
     /// Where the stored counts or the journal's catalog cannot be read.
     pub(super) fn new(parts: Parts) -> Result<Self> {
         let now = Instant::now();
+        let tally = Tally::read(parts.journal.state())?;
         Ok(Self {
+            memory: Memory::open(&parts.dir, &parts.name, parts.keep, parts.rewind, &tally)?,
             catalog: Catalog::open(&parts.dir, &parts.prefix)?,
-            tally: Tally::read(parts.journal.state())?,
+            tally,
             reached: parts.journal.committed().clone(),
             current: Box::new(Batch::new(&parts.limits)),
             spare: Some(Box::new(Batch::new(&parts.limits))),
@@ -136,6 +152,8 @@ impl Feed {
             emptied: None,
             sent: 0,
             settled: 0,
+            obsolete: 0,
+            reconnect: false,
             caught_up: None,
             barrier: None,
             look: Look { running: false, covers: 0, at: now, pause: LOOK_SOON },
@@ -161,7 +179,11 @@ impl Feed {
             match self.parts.events.recv_timeout(self.pause()) {
                 Ok(Event::Settled(batch)) => {
                     self.in_flight = false;
-                    self.store(batch);
+                    if batch.number > self.obsolete {
+                        self.store(batch);
+                    } else {
+                        self.reuse(batch);
+                    }
                 }
                 Ok(Event::Looked(looked)) => self.looked(looked),
                 // The courier ends before its feed only when the stop's deadline has passed, or by a panic.
@@ -178,11 +200,16 @@ impl Feed {
 
     /// Reads what was published since the last look, as far as it fits.
     fn collect(&mut self) {
+        // In this order: whoever asks to deliver again and then for the barrier gets both.
+        let asked = self.parts.barrier.asked();
+        if let Some(since) = self.parts.barrier.take_again_since() {
+            self.redeliver(since);
+        }
         let Self { parts, catalog, current, .. } = self;
         if current.is_full(&parts.limits) {
             return;
         }
-        let (look_at, wall, asked) = (Instant::now(), Timestamp::now(), parts.barrier.asked());
+        let (look_at, wall) = (Instant::now(), Timestamp::now());
         let was_empty = current.is_empty();
         let mut to_the_end = true;
         let read = parts.journal.read(|record| {
@@ -215,7 +242,8 @@ impl Feed {
     fn hand_over(&mut self) -> bool {
         let now = Instant::now();
         let closing = self.parts.stop.asked().is_some() && !self.current.is_empty();
-        if self.in_flight || self.unstored.is_some() || !(closing || self.current.is_due(&self.parts.limits, now)) {
+        let held = self.in_flight || self.unstored.is_some() || self.memory.in_doubt();
+        if held || !(closing || self.current.is_due(&self.parts.limits, now)) {
             return false;
         }
         let Some(next) = self.spare.take() else { return false };
@@ -223,8 +251,10 @@ impl Feed {
         self.sent += 1;
         batch.number = self.sent;
         batch.cursor = Some(self.parts.journal.mark());
+        let reconnect = std::mem::take(&mut self.reconnect);
+        let job = Job { batch, catalog: self.catalog.clone(), reconnect };
         // The channel has room for one, and the one before has come back: it fails only when the courier has ended.
-        self.in_flight = self.parts.jobs.try_send(Job { batch, catalog: self.catalog.clone() }).is_ok();
+        self.in_flight = self.parts.jobs.try_send(job).is_ok();
         self.broken = !self.in_flight;
         self.in_flight
     }
@@ -258,6 +288,10 @@ impl Feed {
             self.reached = cursor;
         }
         self.commit();
+        self.reuse(batch);
+    }
+
+    fn reuse(&mut self, mut batch: Box<Batch>) {
         batch.clear();
         self.spare = Some(batch);
     }
@@ -290,38 +324,32 @@ impl Feed {
         }
     }
 
-    /// Asks the watcher, while something is delivered and not visible.
+    /// Asks the watcher: soon while something is delivered and not visible, and now and then whether all is still there.
     fn look_again(&mut self) {
-        if self.look.running || Instant::now() < self.look.at || self.tally.waiting().next().is_none() {
+        if self.look.running || Instant::now() < self.look_due() {
             return;
         }
         self.look.covers = self.settled;
-        self.look.running = self.parts.looks.try_send(()).is_ok();
+        let ask = self.memory.ask(&self.reached, &self.tally);
+        self.look.running = self.parts.looks.try_send(ask).is_ok();
         self.look.at = Instant::now() + LOOK_LATE;
     }
 
-    fn looked(&mut self, looked: Result<Vec<TableTxns>>) {
+    fn look_due(&self) -> Instant {
+        let waiting = self.tally.waiting().next().is_some();
+        let at = self.memory.due_at();
+        if waiting { at.min(self.look.at) } else { at }
+    }
+
+    fn looked(&mut self, looked: Result<Looked>) {
         self.look.running = false;
         let mut moved = false;
         match looked {
             Err(e) => tracing::debug!(error = %e, "no look at the server's transactions"),
-            Ok(tables) => {
-                let waiting: Vec<SchemaId> = self.tally.waiting().collect();
-                for schema in waiting {
-                    let Some(table) = self.catalog.table(schema) else { continue };
-                    let Some(txns) = tables.iter().find(|txns| txns.name == table.name) else { continue };
-                    for seen in self.tally.observed(schema, self.look.covers, txns.sequencer, txns.writer) {
-                        moved = true;
-                        if let Some(recorded_after) = seen.recorded_after {
-                            self.parts.board.seen(seen.rows, recorded_after);
-                        }
-                    }
+            Ok(looked) => {
+                if self.examine(&looked) {
+                    moved = self.see(&looked);
                 }
-                let own = |txns: &&TableTxns| self.catalog.names().any(|name| name == txns.name);
-                let suspended = tables.iter().filter(own).filter_map(|txns| {
-                    txns.suspended.as_ref().map(|why| format!("{}: {why}", txns.name).trim_end().to_owned())
-                });
-                self.parts.board.suspended(&suspended.collect::<Vec<_>>());
             }
         }
         self.look.pause = if moved { LOOK_SOON } else { (self.look.pause * 2).min(LOOK_LATE) };
@@ -329,6 +357,23 @@ impl Feed {
         if moved {
             self.commit();
         }
+    }
+
+    /// Counts what has become visible; tells whether anything has.
+    fn see(&mut self, looked: &Looked) -> bool {
+        let mut moved = false;
+        let waiting: Vec<SchemaId> = self.tally.waiting().collect();
+        for schema in waiting {
+            let Some(table) = self.catalog.table(schema) else { continue };
+            let Some(txns) = looked.tables.iter().find(|txns| txns.name == table.name) else { continue };
+            for seen in self.tally.observed(schema, self.look.covers, txns.sequencer, txns.writer) {
+                moved = true;
+                if let Some(recorded_after) = seen.recorded_after {
+                    self.parts.board.seen(seen.rows, recorded_after);
+                }
+            }
+        }
+        moved
     }
 
     /// Tells those who wait what has been reached.
@@ -352,8 +397,8 @@ impl Feed {
         if !self.in_flight && self.unstored.is_none() && !self.current.is_empty() {
             pause = pause.min(self.current.due_in(&self.parts.limits, now));
         }
-        if !self.look.running && self.tally.waiting().next().is_some() {
-            pause = pause.min(self.look.at.saturating_duration_since(now));
+        if !self.look.running {
+            pause = pause.min(self.look_due().saturating_duration_since(now));
         }
         pause
     }

@@ -10,9 +10,12 @@ mod batch;
 pub(crate) mod catalog;
 mod courier;
 mod feed;
+mod history;
+mod rewind;
 mod split;
 mod status;
 mod stop;
+mod suspension;
 pub(crate) mod tally;
 mod watcher;
 
@@ -28,9 +31,10 @@ use crate::tape::permit::TradingPermit;
 use crate::tape::quarantine::Quarantine;
 use crate::tape::questdb::QuestDbHttp;
 use crate::tape::spec::Importance;
+use crate::value::Timestamp;
 
 pub(in crate::tape) use batch::Unfit;
-pub use status::{SinkState, SinkStatus};
+pub use status::{Rewound, SinkState, SinkStatus, SuspendedTable};
 
 use barrier::Barrier;
 use batch::Limits;
@@ -83,6 +87,9 @@ impl RunningSink {
             quarantine: Quarantine::open(&journal_dir, &server.name, class)?,
             dir: dir.clone(),
             limits: Limits::of(&config.tape),
+            keep: Duration::from_secs(config.journal.keep_hours.saturating_mul(3600)),
+            rewind: Duration::from_secs(config.tape.rewind_s),
+            name: server.name.clone(),
             jobs,
             looks,
             events: events_in,
@@ -112,6 +119,11 @@ impl RunningSink {
     /// Asks for a number that [`RunningSink::wait`] waits for: everything recorded before is visible or in quarantine.
     pub(super) fn ask(&self) -> u64 {
         self.barrier.ask()
+    }
+
+    /// Asks to deliver once more what was delivered after `since`.
+    pub(super) fn redeliver_since(&self, since: Timestamp) {
+        self.barrier.ask_again(since);
     }
 
     pub(super) fn wait(&self, number: u64, deadline: Instant) -> bool {

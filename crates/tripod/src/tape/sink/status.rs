@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::suspension::Suspended;
 use crate::tape::spec::Importance;
 use crate::value::Timestamp;
 
@@ -57,8 +58,12 @@ pub struct SinkStatus {
     pub since: Timestamp,
     /// Why, in words that name the next step; empty while all is well.
     pub why: String,
-    /// Tables whose rows are answered OK and stay invisible until `ALTER TABLE … RESUME WAL`, with the server's reason.
-    pub suspended: Vec<String>,
+    /// Tables whose rows are answered OK and stay invisible until they are resumed.
+    pub suspended: Vec<SuspendedTable>,
+    /// How often the server had forgotten something, or may have, and was told again.
+    pub rewinds: u64,
+    /// The last time.
+    pub last_rewind: Option<Rewound>,
     /// Places of the journal that cannot be read, with file and offset. Rows behind them wait; all others go on.
     pub damaged: Vec<String>,
     /// Segments that were deleted before this sink read them; only a sink that is not required can fall so far behind.
@@ -69,6 +74,40 @@ pub struct SinkStatus {
     pub visible_p50: Option<Duration>,
     /// The same: 99 of 100 were faster.
     pub visible_p99: Option<Duration>,
+}
+
+/// A table that QuestDB has suspended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SuspendedTable {
+    /// Its name on the server.
+    pub table: String,
+    /// When that was seen first.
+    #[serde(serialize_with = "as_text")]
+    pub since: Timestamp,
+    /// The server's reason; empty where somebody suspended it by hand.
+    pub why: String,
+    /// Times that the sink resumed it by itself. Where it did and the table is still here, or where it never does: see
+    /// why, then `ALTER TABLE … RESUME WAL`.
+    pub resumed: u32,
+}
+
+/// A sink went back in the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Rewound {
+    /// When.
+    #[serde(serialize_with = "as_text")]
+    pub at: Timestamp,
+    /// Everything that was delivered after this is delivered again; `None` is all that the journal holds.
+    pub to: Option<String>,
+    /// Why.
+    pub why: String,
+    /// Rows that would have been delivered again and are no longer in the journal. Where the server lost them too, only
+    /// a backup has them.
+    pub gone_rows: u64,
+    /// The oldest row of this class that the journal still has, where some are gone.
+    pub gone_before: Option<String>,
 }
 
 fn as_text<S: serde::Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
@@ -99,6 +138,8 @@ impl Board {
                     since: Timestamp::now(),
                     why: String::new(),
                     suspended: Vec::new(),
+                    rewinds: 0,
+                    last_rewind: None,
                     damaged: Vec::new(),
                     missed_segments: 0,
                     requests: 0,
@@ -147,18 +188,42 @@ impl Board {
     }
 
     /// The tables found suspended at the last look.
-    pub(super) fn suspended(&self, tables: &[String]) {
+    pub(super) fn suspended<'a>(&self, tables: impl Iterator<Item = (&'a str, &'a Suspended)>) {
+        let tables: Vec<SuspendedTable> = tables
+            .map(|(table, suspended)| SuspendedTable {
+                table: table.to_owned(),
+                since: suspended.since,
+                why: suspended.why.clone(),
+                resumed: suspended.tries,
+            })
+            .collect();
         let mut inner = self.lock();
         if inner.status.suspended == tables {
             return;
         }
         let (sink, class) = (inner.status.sink.clone(), inner.status.class.as_str());
-        tables.clone_into(&mut inner.status.suspended);
+        inner.status.suspended.clone_from(&tables);
         drop(inner);
         if tables.is_empty() {
             tracing::warn!(sink, class, "no table is suspended any more");
         } else {
             tracing::error!(sink, class, ?tables, "suspended: rows are answered OK and stay invisible; RESUME WAL");
+        }
+    }
+
+    /// The sink goes back in the journal.
+    pub(super) fn rewound(&self, rewound: Rewound) {
+        let mut inner = self.lock();
+        inner.status.rewinds += 1;
+        let (sink, class) = (inner.status.sink.clone(), inner.status.class.as_str());
+        inner.status.last_rewind = Some(rewound.clone());
+        drop(inner);
+        let (to, why) = (rewound.to.as_deref().unwrap_or("the beginning of the journal"), &rewound.why);
+        tracing::warn!(sink, class, why, to, "QuestDB may have forgotten rows: delivering again");
+        if rewound.gone_rows > 0 {
+            let before = rewound.gone_before.as_deref().unwrap_or("now");
+            let rows = rewound.gone_rows;
+            tracing::error!(sink, class, rows, before, "rows are no longer in the journal; compare with a backup");
         }
     }
 
@@ -188,6 +253,11 @@ impl Board {
         if let Some(histogram) = &mut self.lock().visible_us {
             histogram.saturating_record_n(micros, rows);
         }
+    }
+
+    /// What it is doing.
+    pub(super) fn state(&self) -> SinkState {
+        self.lock().status.state
     }
 
     /// A copy for a reader.

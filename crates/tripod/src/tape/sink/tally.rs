@@ -47,6 +47,16 @@ pub(crate) struct TableTally {
     waiting: VecDeque<Waiting>,
 }
 
+/// The counts of one table at a place of the journal, without what its rows wait for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Settled {
+    pub(super) passed: u64,
+    pub(super) delivered: u64,
+    pub(super) visible: u64,
+    pub(super) quarantined: u64,
+}
+
 /// Rows that were answered OK together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Waiting {
@@ -137,6 +147,39 @@ impl Tally {
         seen
     }
 
+    /// The counts of all tables, for a history of them.
+    pub(super) fn settled(&self) -> BTreeMap<u16, Settled> {
+        let of = |table: &TableTally| Settled {
+            passed: table.passed,
+            delivered: table.delivered,
+            visible: table.visible,
+            quarantined: table.quarantined,
+        };
+        self.tables.iter().map(|(id, table)| (*id, of(table))).collect()
+    }
+
+    /// The counts as they were at an earlier place of the journal. What was delivered then is visible once the server's
+    /// writer has applied `txn` of its table; where that is not known, the next look says.
+    pub(super) fn put_back(settled: &BTreeMap<u16, Settled>, txn: impl Fn(SchemaId) -> Option<i64>) -> Self {
+        let table = |id: u16, then: &Settled| {
+            let waiting =
+                Waiting { txn: txn(SchemaId(id)), rows: then.delivered, batches: (0, 0), recorded_after: None };
+            TableTally {
+                passed: then.passed,
+                delivered: then.delivered,
+                visible: then.visible,
+                quarantined: then.quarantined,
+                waiting: (then.delivered > 0).then_some(waiting).into_iter().collect(),
+            }
+        };
+        Self { tables: settled.iter().map(|(id, then)| (*id, table(*id, then))).collect() }
+    }
+
+    /// The newest transaction that rows of a table wait for.
+    pub(super) fn newest_txn(&self, schema: SchemaId) -> Option<i64> {
+        self.tables.get(&schema.0)?.waiting.iter().filter_map(|entry| entry.txn).max()
+    }
+
     /// The oldest request of which some row is not visible yet.
     pub(super) fn oldest_waiting_batch(&self) -> Option<u64> {
         self.tables.values().filter_map(|table| table.waiting.front()).map(|entry| entry.batches.0).min()
@@ -214,6 +257,21 @@ mod tests {
         assert!(tally.write().unwrap().len() < 4096);
         assert_eq!(tally.of(A).delivered, 10_000);
         assert_eq!(rows(&tally.observed(A, 10_000, 10_000, 10_000)), 10_000);
+    }
+
+    #[test]
+    fn counts_that_are_put_back_are_those_of_then_and_their_rows_do_not_wait_for_a_transaction_that_vanished() {
+        let mut tally = Tally::default();
+        tally.delivered(A, 10, 1, None);
+        tally.quarantined(A, 1);
+        let then = tally.settled();
+        tally.delivered(A, 10, 2, None);
+        tally.observed(A, 2, 900, 0);
+        assert_eq!(tally.newest_txn(A), Some(900));
+        let mut back = Tally::put_back(&then, |_| Some(7));
+        assert_eq!(back.settled(), then);
+        assert_eq!((back.newest_txn(A), rows(&back.observed(A, 2, 20, 7))), (Some(7), 10));
+        assert_eq!((back.of(A).visible, back.of(A).delivered, back.newest_txn(A)), (10, 0, None));
     }
 
     #[test]
