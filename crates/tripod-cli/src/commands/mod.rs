@@ -1,9 +1,12 @@
 //! One file per command; each gives an [`Exit`] or an error that `exit.rs` turns into words and a code.
 
 mod config;
+mod deliver;
+mod journal;
 mod migrate;
 mod replay;
 mod status;
+mod tape;
 mod up;
 
 use std::future::Future;
@@ -13,8 +16,8 @@ use tripod::Config;
 use tripod::ledger::{self, LedgerRow};
 use tripod::tape::questdb::QuestDbHttp;
 
-use crate::args::{Arguments, Command, Global};
-use crate::exit::Exit;
+use crate::args::{Arguments, Bot, Command, Global};
+use crate::exit::{Exit, Stop};
 use crate::output::Output;
 
 /// Runs what was typed.
@@ -26,6 +29,9 @@ pub(crate) fn run(arguments: Arguments, output: Output) -> anyhow::Result<Exit> 
         Command::Status => block_on(status::run(&global, output)),
         Command::Migrate(arguments) => block_on(migrate::run(&arguments, &global, output)),
         Command::Replay(arguments) => replay::run(arguments, &global, output),
+        Command::Tape(command) => block_on(tape::run(command, &global, output)),
+        Command::Journal(command) => journal::run(&command, &global, output),
+        Command::Deliver(arguments) => block_on(deliver::run(&arguments, &global, output)),
         Command::Config(command) => config::run(&command, &global, output),
         Command::Supervise => up::supervise(&global),
     }
@@ -39,6 +45,22 @@ impl Global {
             None => Config::local(&self.data),
         }
     }
+}
+
+/// The config in force, for the bot that `--bot` names.
+fn config_of(bot: &Bot, global: &Global) -> anyhow::Result<Config> {
+    let mut config = global.load()?;
+    if let Some(name) = &bot.bot {
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
+            return Err(Stop::usage(
+                format!("`{name}` is no bot's name"),
+                "a bot's name is made of letters, digits, - and _; it is `bot` in its config",
+            )
+            .into());
+        }
+        name.clone_into(&mut config.bot);
+    }
+    Ok(config)
 }
 
 /// The ledger of this config's journals; empty before the first row.

@@ -4,6 +4,7 @@
 //! bot's own tables included. Records are only read: the journal's writer need not be there, and segments are deleted by
 //! the next one. A sink that runs elsewhere (in the bot, most often) is left alone, and named.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::sink::RunningSink;
@@ -46,6 +47,12 @@ impl Deliverer {
             }
         }
         Ok(Self { config, sinks })
+    }
+
+    /// The directory of the bot's journals.
+    #[must_use]
+    pub fn journal_dir(&self) -> PathBuf {
+        self.config.journal_dir()
     }
 
     /// The counts of every table and sink.
