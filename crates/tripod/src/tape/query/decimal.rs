@@ -107,10 +107,11 @@ mod tests {
         fn every_decimal_that_is_written_is_read(mantissa in any::<i64>(), scale in 0_u32..=18) {
             let value = Decimal::new(mantissa, scale);
             // The digits in groups of four around the point, as a server writes them.
-            let text = format!("{:.20}", value.abs());
-            let (whole, fraction) = text.split_once('.').unwrap();
-            let whole = format!("{whole:0>24}");
-            let groups: Vec<u16> = [whole.as_str(), fraction].concat().as_bytes()
+            let scale = usize::try_from(scale).unwrap();
+            let digits = format!("{:0>width$}", mantissa.unsigned_abs(), width = scale + 1);
+            let (whole, fraction) = digits.split_at(digits.len() - scale);
+            let (whole, fraction) = (format!("{whole:0>24}"), format!("{fraction:0<20}"));
+            let groups: Vec<u16> = [whole, fraction].concat().as_bytes()
                 .chunks(4).map(|group| std::str::from_utf8(group).unwrap().parse().unwrap()).collect();
             let sign = if value.is_sign_negative() && !value.is_zero() { NEGATIVE } else { 0 };
             let mut words = vec![u16::try_from(groups.len()).unwrap(), 5, sign, 18];

@@ -16,16 +16,20 @@ use crate::tape::spec::{Kind, TableSpec};
 use crate::tape::tables::ExecutionStatus;
 use crate::value::{Decimal, Timestamp, Token, Uuid};
 
+/// What a timestamp is called that is asked for as a LONG. Not its own name: QuestDB 9.3.4 then sorts by the LONG, after
+/// it has already applied the LIMIT, and gives the last of the first rows instead of the last rows.
+const AS_LONG: &str = "_ns";
+
 /// The columns of a table as they are asked for; `alias` (`a.`) stands before each.
 pub(super) fn select_list(spec: &TableSpec, alias: &str) -> String {
     let mut list = String::new();
     for column in &spec.columns {
         let separator = if list.is_empty() { "" } else { ", " };
         // As TIMESTAMP_NS the last three digits would be lost on the way.
-        let cast = if column.kind == Kind::Timestamp { "::long" } else { "" };
+        let (cast, suffix) = if column.kind == Kind::Timestamp { ("::long", AS_LONG) } else { ("", "") };
         let name = &column.name;
         // Writing to a String cannot fail.
-        let _ = write!(list, "{separator}{alias}\"{name}\"{cast} \"{name}\"");
+        let _ = write!(list, "{separator}{alias}\"{name}\"{cast} \"{name}{suffix}\"");
     }
     list
 }
@@ -45,6 +49,7 @@ impl<'a> Columns<'a> {
     /// The next column, which must be of this name.
     pub(super) fn named<T: Cell>(&mut self, name: &str) -> Result<T> {
         match self.row.columns().get(self.at) {
+            Some(column) if column.name().strip_suffix(AS_LONG).is_some_and(|own| own == name) => self.next(),
             Some(column) if column.name() == name => self.next(),
             found => Err(Error::invalid(
                 format!("{}.{name}", self.table),
