@@ -44,19 +44,20 @@ struct End {
 pub(super) async fn run(arguments: &Deliver, global: &Global, output: Output) -> anyhow::Result<Exit> {
     let config = config_of(&arguments.bot, global)?;
     let deliverer = Deliverer::open(&config, &config.bot).map_err(running)?;
-    let servers: Vec<_> = config.questdb.iter().map(|server| server.http.as_str()).collect();
-    output.say(format!("delivering the rows of bot {} to {}; ^C ends it", config.bot, servers.join(", ")));
-
     let stop = Arc::new(AtomicBool::new(false));
+    // Before a word is said: who reads it may end it at once.
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let asked = Arc::clone(&stop);
     tokio::spawn(async move {
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
+            _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
         asked.store(true, Ordering::Release);
     });
+    let servers: Vec<_> = config.questdb.iter().map(|server| server.http.as_str()).collect();
+    output.say(format!("delivering the rows of bot {} to {}; ^C ends it", config.bot, servers.join(", ")));
 
     let deadline = arguments.until_empty.then(|| Duration::from_secs(arguments.deadline));
     let spinner = output.spinner("delivering");

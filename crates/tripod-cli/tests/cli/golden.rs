@@ -9,8 +9,19 @@ use crate::run::{run, tripod};
 fn help_lists_what_works_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     insta::assert_snapshot!("help", run(dir.path(), &["--help"]).golden(dir.path()));
-    for command in ["up", "down", "status", "migrate", "replay", "config"] {
+    for command in ["up", "down", "status", "migrate", "replay", "tape", "journal", "deliver", "config"] {
         insta::assert_snapshot!(format!("help-{command}"), run(dir.path(), &[command, "--help"]).golden(dir.path()));
+    }
+    for command in [
+        &["tape", "ls"][..],
+        &["tape", "query"],
+        &["journal", "ls"],
+        &["journal", "verify"],
+        &["journal", "quarantine"],
+        &["journal", "quarantine", "drop"],
+    ] {
+        let name = format!("help-{}", command.join("-"));
+        insta::assert_snapshot!(name, run(dir.path(), &[command, &["--help"]].concat()).golden(dir.path()));
     }
 }
 
@@ -35,7 +46,7 @@ fn wrong_usage_says_what_and_exits_2() {
 #[test]
 fn every_command_says_what_to_do_where_there_is_no_stack() {
     let dir = tempfile::tempdir().unwrap();
-    for arguments in [&["status"][..], &["migrate"], &["config", "check"], &["config", "show", "--json"]] {
+    for arguments in [&["status"][..], &["migrate"], &["tape", "ls"], &["journal", "verify"], &["deliver"], &["config", "check"], &["config", "show", "--json"]] {
         let said = run(dir.path(), arguments);
         assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{arguments:?}: {said:?}");
         insta::assert_snapshot!("no-stack", said.golden(dir.path()));

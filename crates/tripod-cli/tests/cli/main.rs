@@ -3,5 +3,6 @@
 
 mod golden;
 mod input;
+mod reads;
 mod run;
 mod servers;
