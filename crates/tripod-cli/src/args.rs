@@ -3,6 +3,8 @@
 //! Constraints: names, exit codes and `--json` fields are a contract (golden tests freeze them). Every command takes
 //! the same global arguments. No secret is ever an argument: arguments show in the process list.
 
+mod tape;
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -10,6 +12,8 @@ use tripod::Timestamp;
 
 use crate::drill;
 use crate::replay::pace::Rate;
+
+pub(crate) use tape::{Bot, Deliver, Journal, Quarantine, Query, Tape};
 
 /// The data layer a Solana trading system stands on: QuestDB, PostgreSQL, Redis.
 #[derive(Debug, Parser)]
@@ -56,6 +60,14 @@ pub(crate) enum Command {
     Migrate(Migrate),
     /// Do a whole bot's work from recorded trades and quotes, then prove that nothing was lost or doubled
     Replay(Replay),
+    /// The time-series tables: list them, ask them
+    #[command(subcommand)]
+    Tape(Tape),
+    /// The bot's log on its own disk: what waits, whether it is whole, what was refused
+    #[command(subcommand)]
+    Journal(Journal),
+    /// Deliver a bot's rows without the bot: after it died, until ^C or until nothing is left
+    Deliver(Deliver),
     /// Rehearse a failure on the local stack under load, and prove what was promised for it
     #[command(subcommand)]
     Drill(Drill),

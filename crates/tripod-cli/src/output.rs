@@ -106,3 +106,10 @@ pub(crate) fn align_right(table: &mut Table, columns: std::ops::Range<usize>) {
         }
     }
 }
+
+/// Bytes as mebibytes, for people.
+pub(crate) fn mebibytes(bytes: u64) -> String {
+    const TENTH: u64 = 1024 * 1024 / 10;
+    let tenths = bytes.div_ceil(TENTH);
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}

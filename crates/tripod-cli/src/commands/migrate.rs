@@ -4,7 +4,7 @@
 //! leaves all of them as they were. Redis has no schema; its settings are looked at and belong to its own config file.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -84,10 +84,13 @@ pub(super) async fn run(arguments: &Migrate, global: &Global, output: Output) ->
 /// The built-in tables, and those that bots on this machine have registered: their specs stand beside the journals.
 fn specs(config: &Config) -> anyhow::Result<Vec<TableSpec>> {
     let mut specs: BTreeMap<String, TableSpec> = BTreeMap::new();
-    for class in Importance::ALL {
-        let dir = config.journal_dir().join(class.as_str());
-        if dir.is_dir() {
-            read_catalog(&dir, &mut specs).with_context(|| format!("cannot read the tables of {}", dir.display()))?;
+    for journals in journal_dirs(config)? {
+        for class in Importance::ALL {
+            let dir = journals.join(class.as_str());
+            if dir.is_dir() {
+                read_catalog(&dir, &mut specs)
+                    .with_context(|| format!("cannot read the tables of {}", dir.display()))?;
+            }
         }
     }
     // This version's own word on its own tables is the last.
@@ -95,6 +98,26 @@ fn specs(config: &Config) -> anyhow::Result<Vec<TableSpec>> {
         specs.insert(spec.name.to_string(), spec.clone());
     }
     Ok(specs.into_values().collect())
+}
+
+/// Every bot's journals; those of the config's bot last, because its word on a table that several have is the one that
+/// counts here.
+fn journal_dirs(config: &Config) -> anyhow::Result<Vec<PathBuf>> {
+    let (all, own) = (&config.journal.dir, config.journal_dir());
+    let mut dirs = Vec::new();
+    match std::fs::read_dir(all) {
+        Ok(entries) => {
+            for entry in entries {
+                let path = entry.with_context(|| format!("cannot list {}", all.display()))?.path();
+                dirs.extend(Some(path).filter(|path| path.is_dir() && *path != own));
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot list {}", all.display())),
+    }
+    dirs.sort();
+    dirs.push(own);
+    Ok(dirs)
 }
 
 fn read_catalog(dir: &Path, specs: &mut BTreeMap<String, TableSpec>) -> tripod::Result<()> {

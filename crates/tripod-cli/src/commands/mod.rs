@@ -2,10 +2,13 @@
 
 mod bench;
 mod config;
+mod deliver;
 mod drill;
+mod journal;
 mod migrate;
 mod replay;
 mod status;
+mod tape;
 mod up;
 
 use std::future::Future;
@@ -14,8 +17,8 @@ use anyhow::Context as _;
 use tripod::Config;
 use tripod::tape::questdb::QuestDbHttp;
 
-use crate::args::{Arguments, Command, Global};
-use crate::exit::Exit;
+use crate::args::{Arguments, Bot, Command, Global};
+use crate::exit::{Exit, Stop};
 use crate::output::Output;
 
 /// Runs what was typed.
@@ -27,6 +30,9 @@ pub(crate) fn run(arguments: Arguments, output: Output) -> anyhow::Result<Exit> 
         Command::Status => block_on(status::run(&global, output)),
         Command::Migrate(arguments) => block_on(migrate::run(&arguments, &global, output)),
         Command::Replay(arguments) => replay::run(arguments, &global, output),
+        Command::Tape(command) => block_on(tape::run(command, &global, output)),
+        Command::Journal(command) => journal::run(&command, &global, output),
+        Command::Deliver(arguments) => block_on(deliver::run(&arguments, &global, output)),
         Command::Drill(command) => drill::run(&command, &global, output),
         Command::Bench(command) => bench::run(&command, &global, output),
         Command::Config(command) => config::run(&command, &global, output),
@@ -43,6 +49,22 @@ impl Global {
             None => Config::local(&self.data),
         }
     }
+}
+
+/// The config in force, for the bot that `--bot` names.
+fn config_of(bot: &Bot, global: &Global) -> anyhow::Result<Config> {
+    let mut config = global.load()?;
+    if let Some(name) = &bot.bot {
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
+            return Err(Stop::usage(
+                format!("`{name}` is no bot's name"),
+                "a bot's name is made of letters, digits, - and _; it is `bot` in its config",
+            )
+            .into());
+        }
+        name.clone_into(&mut config.bot);
+    }
+    Ok(config)
 }
 
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {

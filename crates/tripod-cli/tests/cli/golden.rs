@@ -9,8 +9,21 @@ use crate::run::{run, tripod};
 fn help_lists_what_works_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     insta::assert_snapshot!("help", run(dir.path(), &["--help"]).golden(dir.path()));
-    for command in ["up", "down", "status", "migrate", "replay", "drill", "bench", "config"] {
+    for command in
+        ["up", "down", "status", "migrate", "replay", "tape", "journal", "deliver", "drill", "bench", "config"]
+    {
         insta::assert_snapshot!(format!("help-{command}"), run(dir.path(), &[command, "--help"]).golden(dir.path()));
+    }
+    for command in [
+        &["tape", "ls"][..],
+        &["tape", "query"],
+        &["journal", "ls"],
+        &["journal", "verify"],
+        &["journal", "quarantine"],
+        &["journal", "quarantine", "drop"],
+    ] {
+        let name = format!("help-{}", command.join("-"));
+        insta::assert_snapshot!(name, run(dir.path(), &[command, &["--help"]].concat()).golden(dir.path()));
     }
 }
 
@@ -40,6 +53,9 @@ fn every_command_says_what_to_do_where_there_is_no_stack() {
     for arguments in [
         &["status"][..],
         &["migrate"],
+        &["tape", "ls"],
+        &["journal", "verify"],
+        &["deliver"],
         &["drill", "run", "kill-bot"],
         &["bench", "tape"],
         &["config", "check"],

@@ -4,5 +4,6 @@
 mod drill;
 mod golden;
 mod input;
+mod reads;
 mod run;
 mod servers;

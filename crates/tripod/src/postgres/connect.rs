@@ -123,20 +123,20 @@ fn server_limits(deadline: Duration) -> String {
 }
 
 /// TLS that checks the server's certificate and name against the operating system's store.
-pub(super) fn tls_connector() -> Result<MakeRustlsConnect> {
+pub(crate) fn tls_connector() -> Result<MakeRustlsConnect> {
     let mut roots = RootCertStore::empty();
     // A store with one unreadable file among hundreds is usual; an empty one is not.
     let (added, _unreadable) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if added == 0 {
         return Err(Error::invalid(
-            "postgres.tls",
+            "tls",
             "the system has no certificate authorities; install ca-certificates, or name a file in SSL_CERT_FILE",
         ));
     }
     let provider = rustls::crypto::ring::default_provider();
     let config = ClientConfig::builder_with_provider(provider.into())
         .with_safe_default_protocol_versions()
-        .map_err(|e| Error::invalid("postgres.tls", e.to_string()))?
+        .map_err(|e| Error::invalid("tls", e.to_string()))?
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(MakeRustlsConnect::new(config))

@@ -21,6 +21,7 @@ mod roles;
 
 pub use class::{Class, Failure, classify};
 pub use connect::Login;
+pub(crate) use connect::tls_connector;
 pub(crate) use numeric::Unsigned;
 pub use pool::Postgres;
 pub use roles::GROUPS;

@@ -14,10 +14,12 @@
 //! Operation: [`Tape::open`] → [`Tape::recorder`] → [`Recorder::record`] … → [`Tape::close`]. Watch
 //! [`Tape::trading_allowed`].
 
+mod deliver;
 mod directory;
 pub mod encode;
 mod permit;
 pub mod quarantine;
+pub mod query;
 pub mod questdb;
 mod recorder;
 pub mod row;
@@ -37,6 +39,7 @@ use crate::error::{Error, Result};
 use crate::ledger::{self, LedgerRow};
 use crate::value::Timestamp;
 
+pub use deliver::Deliverer;
 pub use directory::TABLES_MAX;
 pub use recorder::{Recorded, Recorder};
 pub use row::Row;
@@ -154,15 +157,7 @@ impl Tape {
     /// # Errors
     /// [`Error::Closed`] where a sink has ended, so that it never will be.
     pub fn wait_visible(&self, deadline: Duration) -> Result<bool> {
-        let end = Instant::now() + deadline;
-        let asked: Vec<(&RunningSink, u64)> = self.sinks.iter().map(|sink| (sink, sink.ask())).collect();
-        for (sink, number) in asked {
-            if !sink.wait(number, end) {
-                let ended = sink.status().state == SinkState::Closed;
-                return if ended { Err(Error::Closed("a sink of the tape")) } else { Ok(false) };
-            }
-        }
-        Ok(true)
+        wait_visible(&self.sinks, deadline)
     }
 
     /// Asks every sink to deliver once more what it delivered after `since`, as far as the journal goes back: for a server
@@ -187,20 +182,38 @@ impl Tape {
                 troubles.push(e.to_string());
             }
         }
-        for sink in &self.sinks {
-            sink.stop(end);
-        }
-        for sink in &mut self.sinks {
-            sink.join();
-        }
-        let remaining = match self.ledger() {
-            Ok(rows) => rows.into_iter().filter(|row| row.pending + row.delivered > 0).collect(),
-            Err(e) => {
-                troubles.push(e.to_string());
-                Vec::new()
-            }
-        };
+        let remaining = end_sinks(&mut self.sinks, end, &self.config, &mut troubles);
         CloseReport { remaining, troubles }
+    }
+}
+
+/// Waits until what is in the journals now is visible on every server, or in quarantine.
+fn wait_visible(sinks: &[RunningSink], deadline: Duration) -> Result<bool> {
+    let end = Instant::now() + deadline;
+    let asked: Vec<(&RunningSink, u64)> = sinks.iter().map(|sink| (sink, sink.ask())).collect();
+    for (sink, number) in asked {
+        if !sink.wait(number, end) {
+            let ended = sink.status().state == SinkState::Closed;
+            return if ended { Err(Error::Closed("a sink of the tape")) } else { Ok(false) };
+        }
+    }
+    Ok(true)
+}
+
+/// Ends the sinks, by `end` at the latest, and says what remains.
+fn end_sinks(sinks: &mut [RunningSink], end: Instant, config: &Config, troubles: &mut Vec<String>) -> Vec<LedgerRow> {
+    for sink in &*sinks {
+        sink.stop(end);
+    }
+    for sink in sinks {
+        sink.join();
+    }
+    match ledger::read(&config.journal_dir()) {
+        Ok(rows) => rows.into_iter().filter(|row| row.pending + row.delivered > 0).collect(),
+        Err(e) => {
+            troubles.push(e.to_string());
+            Vec::new()
+        }
     }
 }
 

@@ -11,6 +11,8 @@
 //! ```
 //! `row` is for people; `payload` is the row's own bytes, with which it can be sent again exactly.
 
+mod keep;
+
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -28,6 +30,8 @@ use crate::tape::encode::{self, Value};
 use crate::tape::sink::Unfit;
 use crate::tape::spec::{Importance, TableSpec};
 use crate::value::Timestamp;
+
+pub use keep::{QuarantineFile, drop_rows, files, retry_rows};
 
 /// What one file may grow to. More room would only let a wrong schema condemn more rows before somebody looks; less
 /// would stop the sink at a burst of bad rows (this holds some 60,000).

@@ -124,7 +124,34 @@ impl QuestDbHttp {
     /// [`Error::Busy`] where the server failed; [`Error::Unreachable`]; [`Error::Deadline`], after which the statement may
     /// still be carried out.
     pub fn exec(&self, sql: &str) -> Result<Rows> {
-        let mut request = self.agent.get(format!("{}/exec", self.base)).query("query", sql);
+        self.send(self.agent.get(format!("{}/exec", self.base)).query("query", sql))
+    }
+
+    /// [`QuestDbHttp::exec`] for a question: no more than `rows_max` rows, and the server gives it up after `give_up`,
+    /// where the client would only stop listening.
+    ///
+    /// # Errors
+    /// As [`QuestDbHttp::exec`]; [`Error::Deadline`] after `give_up`, too.
+    pub(crate) fn read(&self, sql: &str, rows_max: usize, give_up: Duration) -> Result<Rows> {
+        let request = self
+            .agent
+            .get(format!("{}/exec", self.base))
+            .query("query", sql)
+            .query("limit", rows_max.to_string())
+            .header("Statement-Timeout", give_up.as_millis().to_string());
+        self.send(request).map_err(|error| match error {
+            Error::Refused { what, .. } | Error::Busy { what, .. } if what.starts_with("timeout, query aborted") => {
+                Error::Deadline {
+                    server: Server::QuestDb,
+                    what: format!("a query at {}", self.address),
+                    after: give_up,
+                }
+            }
+            other => other,
+        })
+    }
+
+    fn send(&self, mut request: ureq::RequestBuilder<ureq::typestate::WithoutBody>) -> Result<Rows> {
         if let Some(authorization) = &self.authorization {
             request = request.header("Authorization", authorization.expose_secret());
         }

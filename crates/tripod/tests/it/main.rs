@@ -14,6 +14,7 @@ mod health;
 mod postgres;
 mod postgres_server;
 mod prices;
+mod query;
 mod questdb_server;
 mod redis_link;
 mod rows;

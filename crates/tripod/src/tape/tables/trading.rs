@@ -1,5 +1,8 @@
 //! What the bot itself did: [`Attempt`] before it sends, [`Execution`] when the end is known.
 
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
 use crate::tape::Row;
 use crate::tape::row::AsText;
 use crate::value::{Decimal, Timestamp, Token, Uuid};
@@ -170,6 +173,17 @@ impl AsText for ExecutionStatus {
             Self::Dropped => "dropped",
             Self::Simulated => "simulated",
         }
+    }
+}
+
+impl FromStr for ExecutionStatus {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::Landed, Self::Failed, Self::Expired, Self::Dropped, Self::Simulated]
+            .into_iter()
+            .find(|status| status.as_text() == text)
+            .ok_or_else(|| Error::invalid("execution status", format!("`{text}` is none that this version knows")))
     }
 }
 

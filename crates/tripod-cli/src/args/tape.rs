@@ -1,0 +1,93 @@
+//! What `tape`, `journal` and `deliver` take.
+
+use clap::{Args, Subcommand};
+
+/// Rows that `tape query` prints where nothing else is said.
+const QUERY_ROWS: u32 = 1000;
+/// Rows that it prints at most: as many as a person or a script can take at once.
+const QUERY_ROWS_MAX: i64 = 1_000_000;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tape {
+    /// List the tables of each QuestDB: rows, span, TTL, disk, whether suspended
+    Ls,
+    /// Run SQL that reads (SELECT, WITH, SHOW, EXPLAIN) on the first QuestDB
+    Query(Query),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Query {
+    /// One statement; table names are the server's own
+    #[arg(value_name = "SQL")]
+    pub(crate) sql: String,
+    /// Print this many rows at most
+    #[arg(long, value_name = "N", default_value_t = QUERY_ROWS, value_parser = clap::value_parser!(u32).range(1..=QUERY_ROWS_MAX))]
+    pub(crate) limit: u32,
+    /// Give up after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) deadline: u64,
+}
+
+/// Whose journals.
+#[derive(Debug, Args)]
+pub(crate) struct Bot {
+    /// Name of the bot whose journals are meant [default: the config's]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) bot: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Journal {
+    /// List a bot's journals: segments, disk, budget, and what each sink has not delivered yet
+    Ls(Bot),
+    /// Read every record of a bot's journals and check its checksum; exit 1 names each damaged file and place
+    Verify(Bot),
+    /// Rows that QuestDB refused
+    #[command(subcommand)]
+    Quarantine(Quarantine),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Quarantine {
+    /// List the quarantined rows with their reasons; the numbers are what the other commands take
+    Ls(Bot),
+    /// Print one row with all its columns
+    Show {
+        /// Its number in `ls`
+        #[arg(value_name = "N")]
+        number: usize,
+        #[command(flatten)]
+        bot: Bot,
+    },
+    /// Record rows again, exactly as they were, and take them out; the bot must not run
+    Retry {
+        /// Their numbers in `ls` [default: all]
+        #[arg(value_name = "N")]
+        numbers: Vec<usize>,
+        #[command(flatten)]
+        bot: Bot,
+    },
+    /// Throw rows away for good; the bot must not run
+    Drop {
+        /// Their numbers in `ls` [default: all]
+        #[arg(value_name = "N")]
+        numbers: Vec<usize>,
+        /// Yes, really throw them away
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        bot: Bot,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Deliver {
+    #[command(flatten)]
+    pub(crate) bot: Bot,
+    /// End when nothing is left to deliver; exit 1 where something is left at the deadline
+    #[arg(long)]
+    pub(crate) until_empty: bool,
+    /// With --until-empty: give up after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "until_empty", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) deadline: u64,
+}
