@@ -91,9 +91,9 @@ fn deliver(deliverer: Deliverer, bot: String, deadline: Option<Duration>, stop: 
     let mut troubles = Vec::new();
     let mut is_away = false;
     for sink in deliverer.sinks() {
-        let what =
-            [sink.why.as_str()].into_iter().chain(sink.damaged.iter().chain(&sink.suspended).map(String::as_str));
-        let what: Vec<_> = what.filter(|what| !what.is_empty()).collect();
+        let suspended = sink.suspended.iter().map(|table| format!("{} is suspended", table.table));
+        let what: Vec<_> = [sink.why].into_iter().chain(sink.damaged).chain(suspended).collect();
+        let what: Vec<_> = what.into_iter().filter(|what| !what.is_empty()).collect();
         if !what.is_empty() {
             troubles.push(format!("{} {}: {}", sink.sink, sink.class.as_str(), what.join("; ")));
         }

@@ -216,15 +216,14 @@ impl Board {
         let mut inner = self.lock();
         inner.status.rewinds += 1;
         let (sink, class) = (inner.status.sink.clone(), inner.status.class.as_str());
-        inner.status.last_rewind = Some(rewound.clone());
-        drop(inner);
-        let (to, why) = (rewound.to.as_deref().unwrap_or("the beginning of the journal"), &rewound.why);
-        tracing::warn!(sink, class, why, to, "QuestDB may have forgotten rows: delivering again");
+        let to = rewound.to.as_deref().unwrap_or("the beginning of the journal");
+        tracing::warn!(sink, class, why = rewound.why, to, "QuestDB may have forgotten rows: delivering again");
         if rewound.gone_rows > 0 {
             let before = rewound.gone_before.as_deref().unwrap_or("now");
             let rows = rewound.gone_rows;
             tracing::error!(sink, class, rows, before, "rows are no longer in the journal; compare with a backup");
         }
+        inner.status.last_rewind = Some(rewound);
     }
 
     /// What the journal could not give at the last look.
