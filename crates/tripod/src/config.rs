@@ -410,11 +410,13 @@ impl Config {
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self> {
         let wrong = |what: String| Error::Config { path: path.to_owned(), what };
-        let mut document: toml::Table = toml::from_str(text).map_err(|e| wrong(format!("is not TOML: {e}")))?;
+        let mut document: toml::Table =
+            toml::from_str(text).map_err(|e| wrong(format!("is not TOML: {}", without_excerpt(&e, text))))?;
         environment::apply(&mut document, variables)?;
+        reference::check_secrets(&document).map_err(wrong)?;
         let mut complete = reference::defaults();
         lay_over(&mut complete, document);
-        let mut config: Self = complete.try_into().map_err(|e: toml::de::Error| wrong(e.to_string()))?;
+        let mut config: Self = complete.try_into().map_err(|e: toml::de::Error| wrong(one_line(e.message())))?;
         config.resolve(base).map_err(|e| wrong(e.to_string()))?;
         validate::check(&config).map_err(wrong)?;
         Ok(config)
@@ -452,6 +454,19 @@ impl Config {
     pub fn journal_dir(&self) -> PathBuf {
         self.journal.dir.join(&self.bot)
     }
+}
+
+/// What is wrong and in which line, without the line itself: it may hold a password.
+fn without_excerpt(error: &toml::de::Error, text: &str) -> String {
+    let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
+    match line {
+        Some(line) => format!("line {line}: {}", one_line(error.message())),
+        None => one_line(error.message()),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).collect::<Vec<_>>().join("; ")
 }
 
 /// Puts `document` over the defaults, section by section, so that a section that is there in part keeps the defaults of

@@ -141,6 +141,30 @@ pub fn reference() -> String {
     text
 }
 
+/// Refuses a secret that is not a text, by its key's name: the error that follows otherwise would quote it.
+pub(super) fn check_secrets(document: &toml::Table) -> Result<(), String> {
+    fn check(place: &str, table: &toml::Table) -> Result<(), String> {
+        for (key, value) in table {
+            let name = format!("{place}{key}");
+            match value {
+                toml::Value::Table(inner) => check(&format!("{name}."), inner)?,
+                toml::Value::Array(list) => {
+                    for (number, inner) in list.iter().enumerate() {
+                        if let Some(inner) = inner.as_table() {
+                            check(&format!("{name}.{number}."), inner)?;
+                        }
+                    }
+                }
+                toml::Value::String(_) => {}
+                _ if key.ends_with("password") => return Err(format!("{name}: must be a text in quotes")),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+    check("", document)
+}
+
 fn default_at<'a>(defaults: &'a toml::Table, section: &str, key: &str) -> Option<&'a toml::Value> {
     let mut table = defaults;
     for part in section.split('.').filter(|p| !p.is_empty()) {

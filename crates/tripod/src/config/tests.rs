@@ -133,6 +133,28 @@ fn a_secret_is_read_from_its_file_and_never_printed() {
 }
 
 #[test]
+fn no_error_repeats_a_secret() {
+    const SECRET: &str = "f476ceb0bb91adff87";
+    for text in [
+        format!("[postgres]\npassword = \"{SECRET}"),
+        format!("[postgres]\npassword = {SECRET}\n"),
+        format!("[postgres]\npassword = \"{SECRET}\" junk\n"),
+        format!("[postgres]\npassword = \"{SECRET}\"\npassword = \"{SECRET}\"\n"),
+        format!("[postgres]\npassword = [\"{SECRET}\"]\nuser = 3"),
+        format!("[postgres]\npassword = {{ {SECRET} = 1 }}"),
+        "[postgres]\npassword = 47647647647\n".to_owned(),
+        "[[questdb]]\npassword = 47647647647\n".to_owned(),
+        "[redis.prices]\nadmin_password = 476476.47647\n".to_owned(),
+        format!("[[questdb]]\nhttp = \"http://user:{SECRET}@host:1\"\n"),
+    ] {
+        let said = refusal(&text, &[]);
+        assert!(!said.contains(SECRET) && !said.contains("476476"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    assert!(refusal("a = 1\nb = \n", &[]).contains("line 2"));
+}
+
+#[test]
 fn a_missing_file_is_an_error_and_local_says_what_to_run() {
     let dir = tempfile::tempdir().unwrap();
     assert!(Config::load(dir.path().join("no.toml")).unwrap_err().to_string().contains("no such file"));

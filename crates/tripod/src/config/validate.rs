@@ -104,7 +104,14 @@ fn prefix(key: &str, text: &str) -> Result<(), String> {
     if fine { Ok(()) } else { Err(format!("{key}: `{text}` is not up to 32 letters, digits or _")) }
 }
 
+/// No scheme, no login, no path: addresses are shown by `status`.
 fn address(key: &str, text: &str) -> Result<(), String> {
-    let valid = text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    if valid { Ok(()) } else { Err(format!("{key}: `{text}` is not HOST:PORT")) }
+    let host_is_fine = |host: &str| {
+        host.starts_with('/') || host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_:[]%".contains(&b))
+    };
+    let valid = text
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && host_is_fine(host) && port.parse::<u16>().is_ok());
+    // What is not an address may hold a login: it is not repeated.
+    if valid { Ok(()) } else { Err(format!("{key}: is not HOST:PORT")) }
 }
