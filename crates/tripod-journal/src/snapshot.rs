@@ -174,6 +174,38 @@ mod tests {
     use crate::{Journal, Options, Sink};
 
     #[test]
+    fn a_sink_that_goes_back_past_what_was_deleted_gets_the_rest_and_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            segment_bytes: 32 * 1024,
+            budget_bytes: 1 << 20,
+            keep: Duration::ZERO,
+            required_sinks: vec!["s".into()],
+            ..Options::new(dir.path())
+        };
+        let (journal, _) = Journal::open(options).unwrap();
+        let schema = journal.register("rows", "").unwrap();
+        for _ in 0..500 {
+            journal.append(schema, 200, |_| Ok::<(), ()>(())).unwrap();
+        }
+        let mut sink = Sink::open(dir.path(), "s").unwrap();
+        sink.read(|_| ControlFlow::Continue(())).unwrap();
+        let end = sink.mark();
+        assert_eq!(sink.rewind(&Cursor::default()).unwrap(), 0);
+        assert_eq!(sink.read(|_| ControlFlow::Continue(())).unwrap(), 500, "nothing was deleted yet");
+        sink.commit(&end, b"500").unwrap();
+        journal.tend(Duration::from_secs(30)).unwrap();
+        assert!(sink.rewind(&Cursor::default()).unwrap() > 0);
+        let from = sink.mark();
+        let again = sink.read(|_| ControlFlow::Continue(())).unwrap();
+        assert!((1..500).contains(&again), "{again} records");
+        assert_eq!((sink.missed_segments(), sink.mark()), (0, end));
+        sink.commit(&from, b"back").unwrap();
+        let pending = Snapshot::read(dir.path(), "s").unwrap().pending;
+        assert_eq!(pending, [(schema, u64::try_from(again).unwrap())]);
+    }
+
+    #[test]
     fn a_segment_that_is_passed_and_deleted_while_a_snapshot_reads_makes_it_start_over() {
         let dir = tempfile::tempdir().unwrap();
         let options = Options {

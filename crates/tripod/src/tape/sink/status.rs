@@ -212,7 +212,7 @@ impl Board {
     }
 
     /// The sink goes back in the journal.
-    pub(super) fn rewound(&self, rewound: Rewound) {
+    pub(super) fn rewound(&self, rewound: &Rewound) {
         let mut inner = self.lock();
         inner.status.rewinds += 1;
         let (sink, class) = (inner.status.sink.clone(), inner.status.class.as_str());

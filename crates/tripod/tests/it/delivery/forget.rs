@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tripod::Timestamp;
 use tripod::tape::spec::Importance;
-use tripod::tape::{Rewound, SinkStatus, Tape};
+use tripod::tape::{Rewound, SinkStatus, Tape, quarantine};
 use tripod_stack::ServerName;
 
 use super::rig::{LONG, Rig, record_trade, sum_below, until};
@@ -297,4 +297,25 @@ fn what_was_deleted_behind_our_back_is_delivered_again_when_asked_for() {
     assert!((2_000..4_000).contains(&count) && count == distinct, "{count} rows, {distinct} distinct");
     tape.redeliver_since(Timestamp::EPOCH);
     all_there(&rig, &tape, 4_000);
+}
+
+#[test]
+fn what_is_in_quarantine_is_not_put_there_twice() {
+    let rig = rig("quarantinedonce");
+    let tape = Tape::open(&rig.config).unwrap();
+    let (recorder, now) = (tape.recorder(), Timestamp::now());
+    let too_old = now.checked_sub(Duration::from_hours(24 * 31)).unwrap();
+    for n in 0..100 {
+        record_trade(&recorder, if n % 10 == 0 { too_old } else { now }, n);
+    }
+    for _ in 0..2 {
+        assert!(tape.wait_visible(LONG).unwrap(), "{:?}", tape.sinks());
+        let row = rig.ledger_of(&tape, "market_trades");
+        assert_eq!((row.recorded, row.visible, row.quarantined, row.pending), (100, 90, 10, 0));
+        let file = quarantine::path(&rig.config.journal_dir(), &rig.config.questdb[0].name, Importance::Standard);
+        assert_eq!(quarantine::read(&file).unwrap().len(), 10);
+        assert_eq!(rig.trades_on_server()[..2], [90, 90]);
+        tape.redeliver_since(Timestamp::EPOCH);
+    }
+    until("it went back", LONG, || sink(&tape).rewinds == 2);
 }

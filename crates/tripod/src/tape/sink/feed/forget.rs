@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tripod_journal::{Cursor, Position};
+use tripod_journal::Cursor;
 
 use super::super::history::{EVERY, Entry, GONE, History, Mark};
 use super::super::rewind::{self, Found, Known, Seen, Verdict};
@@ -94,6 +94,21 @@ impl Memory {
         });
         Ask { full, known, resume: std::mem::take(&mut self.resume) }
     }
+}
+
+/// From where the journal can be read again.
+struct FoundAgain {
+    from: Cursor,
+    /// Only where some of it was deleted.
+    fewer: Option<Again>,
+}
+
+/// What is left of a journal of which some was deleted.
+struct Again {
+    /// Rows that were passed before and are there, by schema id.
+    rows: BTreeMap<u16, u64>,
+    /// The oldest row that is there.
+    oldest: Option<Timestamp>,
 }
 
 impl Feed {
@@ -200,9 +215,10 @@ impl Feed {
     pub(super) fn go_back(&mut self, entries: usize, why: String) -> Result<()> {
         let target = entries.checked_sub(1).and_then(|at| self.memory.history.entries().get(at)).cloned();
         let (cursor, mut settled) = target.as_ref().map(|t| (t.cursor.clone(), t.tally.clone())).unwrap_or_default();
-        self.memory.history.cut(entries)?;
-        let gone = self.parts.journal.rewind(&cursor)?;
-        let back = self.parts.journal.mark();
+        let read_position = self.parts.journal.mark();
+        let found = self.find_again(&cursor).and_then(|found| self.memory.history.cut(entries).map(|()| found));
+        // Where that failed nothing has changed, and the next look leads here again.
+        let again = found.inspect_err(|_| self.parts.journal.seek(&read_position))?;
         let mut rewound = Rewound {
             at: Timestamp::now(),
             to: target.as_ref().map(|entry| entry.at().to_string()),
@@ -210,12 +226,11 @@ impl Feed {
             gone_rows: 0,
             gone_before: None,
         };
-        if gone > 0 {
-            let (again, oldest) = self.still_there()?;
+        if let Some(Again { rows, oldest }) = again.fewer {
             rewound.gone_before = oldest.map(|at| at.to_string());
             for (id, now) in self.tally.settled() {
                 let then = settled.entry(id).or_default();
-                let gone_rows = now.passed.saturating_sub(then.passed + again.get(&id).copied().unwrap_or(0));
+                let gone_rows = now.passed.saturating_sub(then.passed + rows.get(&id).copied().unwrap_or(0));
                 // They were answered OK, and nobody can ask again: they stay what they were called.
                 then.passed += gone_rows;
                 then.visible += gone_rows;
@@ -226,28 +241,32 @@ impl Feed {
             let table = self.catalog.table(schema)?;
             target.as_ref()?.tables.get(&table.name).map(|mark| mark.txn)
         });
-        self.reached = back;
-        self.parts.journal.seek(&self.reached);
+        self.parts.journal.seek(&again.from);
+        self.reached = again.from;
         self.start_over();
-        self.parts.board.rewound(rewound);
+        self.parts.board.rewound(&rewound);
         self.commit();
         Ok(())
     }
 
-    /// Rows between the read position and the cursor, by schema id, and the oldest row of the journal's rest.
-    fn still_there(&mut self) -> Result<(BTreeMap<u16, u64>, Option<Timestamp>)> {
+    /// What the journal still has behind `cursor`. Moves the read position.
+    fn find_again(&mut self, cursor: &Cursor) -> Result<FoundAgain> {
+        let gone = self.parts.journal.rewind(cursor)?;
+        let from = self.parts.journal.mark();
+        if gone == 0 {
+            return Ok(FoundAgain { from, fewer: None });
+        }
         let (mut rows, mut oldest): (BTreeMap<u16, u64>, Option<Timestamp>) = (BTreeMap::new(), None);
         let reached = &self.reached;
         self.parts.journal.read(|record| {
-            let Position { segment, offset } = record.position;
-            if reached.covers(Position { segment, offset }) {
+            if reached.covers(record.position) {
                 *rows.entry(record.schema.0).or_default() += 1;
             }
             let at = encode::timestamp_of(record.payload);
             oldest = Some(oldest.map_or(at, |oldest| oldest.min(at)));
             ControlFlow::Continue(())
         })?;
-        Ok((rows, oldest))
+        Ok(FoundAgain { from, fewer: Some(Again { rows, oldest }) })
     }
 
     /// Nothing that was read before counts any more: neither what is collected, nor what is in flight.
