@@ -223,7 +223,7 @@ impl Board {
             let rows = rewound.gone_rows;
             tracing::error!(sink, class, rows, before, "rows are no longer in the journal; compare with a backup");
         }
-        inner.status.last_rewind = Some(rewound);
+        inner.status.last_rewind = Some(rewound.clone());
     }
 
     /// What the journal could not give at the last look.
