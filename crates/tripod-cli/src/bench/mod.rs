@@ -17,6 +17,7 @@ mod record;
 mod report;
 mod rig;
 mod rows;
+mod visible;
 
 use indicatif::ProgressBar;
 
@@ -73,7 +74,7 @@ fn measure(rig: &mut Rig, bar: &ProgressBar) -> anyhow::Result<Report> {
     }
     let mut results = Figure::of_record("record_1_thread", &one.nanos, 200, 5_000);
     results.push(Figure::plain("delivered_beside", one.rows_per_second, "rows/s"));
-    results.extend(Figure::of_visible(one.visible_p50, one.visible_p99));
+    results.extend(Figure::of_visible(&one.visible_us));
     results.extend(Figure::of_record("record_4_threads", &four, 0, 25_000));
     results.push(Figure::of_pair("sustained_delivery", &sustained));
     results.push(Figure::of_pair("backlog_1m_rows", &backlog));

@@ -1,14 +1,15 @@
 //! What one `record()` costs, while QuestDB on the same machine takes what was recorded.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
 use hdrhistogram::Histogram;
-use tripod::tape::spec::Importance;
 use tripod::tape::{Recorded, Recorder};
 
 use super::rig::Rig;
 use super::rows::Stock;
+use super::visible::{self, Mark};
 use crate::drill::pause;
 
 /// Trades a second beside the measured thread.
@@ -20,6 +21,8 @@ const WARM_UP_S: u64 = 4;
 const ONE_S: u64 = 12;
 const FOUR_S: u64 = 6;
 const THREADS: u64 = 4;
+/// Rows between two readings of the recording thread's clock; counts of all trades are multiples of it.
+const MARK_ROWS: u64 = 100;
 /// Between two bursts of due rows; timers are not finer.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -29,9 +32,8 @@ pub(super) struct One {
     pub(super) nanos: Histogram<u64>,
     /// Trades that became visible a second meanwhile, by the server.
     pub(super) rows_per_second: u64,
-    /// Of those trades, from recorded to visible.
-    pub(super) visible_p50: Duration,
-    pub(super) visible_p99: Duration,
+    /// Of those trades, from recorded to visible, microseconds.
+    pub(super) visible_us: Histogram<u64>,
 }
 
 /// A fresh QuestDB compiles its own code first.
@@ -49,22 +51,24 @@ pub(super) fn one_thread(rig: &mut Rig) -> anyhow::Result<One> {
     let (trades, executions) =
         (rig.take_trades(ONE_S * BESIDE_ROWS_PER_SECOND), rig.take_executions(ONE_S * ONE_ROWS_PER_SECOND));
     let stock = rig.stock;
-    let (nanos, rows_per_second) = std::thread::scope(|scope| -> anyhow::Result<_> {
-        let recorder = tape.recorder();
-        let started = Instant::now();
+    let recorded_all = AtomicBool::new(false);
+    let until = trades.end;
+    let (nanos, recorded, looks) = std::thread::scope(|scope| -> anyhow::Result<_> {
+        let (recorder, rig, ended) = (tape.recorder(), &*rig, &recorded_all);
+        let watch = scope.spawn(move || visible::watch(rig, until, ended));
         let beside = scope.spawn(move || record_trades(&recorder, stock, trades, BESIDE_ROWS_PER_SECOND));
-        let nanos = measure(&tape.recorder(), stock, executions, ONE_ROWS_PER_SECOND)?;
-        beside.join().map_err(|_| anyhow!("the thread beside it panicked"))??;
-        let visible = u128::from(rig.visible_trades()? - visible_before);
-        let per_second = visible * 1000 / started.elapsed().as_millis().max(1);
-        Ok((nanos, u64::try_from(per_second)?))
+        let nanos = measure(&tape.recorder(), stock, executions, ONE_ROWS_PER_SECOND);
+        let recorded = beside.join().map_err(|_| anyhow!("the thread beside it panicked"));
+        recorded_all.store(true, Ordering::Relaxed);
+        let looks = watch.join().map_err(|_| anyhow!("the thread that looks panicked"))??;
+        Ok((nanos?, recorded??, looks))
     })?;
-    ensure!(tape.wait_visible(Duration::from_secs(60))?, "not every row was visible within a minute");
-    let sinks = tape.sinks();
-    let trades = sinks.iter().find(|sink| sink.class == Importance::Standard).context("there is no sink for trades")?;
-    let (p50, p99) = trades.visible_p50.zip(trades.visible_p99).context("no row was seen to become visible")?;
+    let (first, last) = recorded.first().zip(looks.last()).context("nothing was recorded")?;
+    let taken_ms = last.at.saturating_duration_since(first.at).as_millis().max(1);
+    let rows_per_second = u64::try_from(u128::from(last.rows - visible_before) * 1000 / taken_ms)?;
+    let visible_us = visible::latencies(&recorded, &looks)?;
     rig.settle(tape)?;
-    Ok(One { nanos, rows_per_second, visible_p50: p50, visible_p99: p99 })
+    Ok(One { nanos, rows_per_second, visible_us })
 }
 
 pub(super) fn four_threads(rig: &mut Rig) -> anyhow::Result<Histogram<u64>> {
@@ -109,18 +113,24 @@ fn measure(
     Ok(nanos)
 }
 
+/// Records trades at a rate; the moments at which so many were recorded.
 fn record_trades(
     recorder: &Recorder,
     stock: Stock,
     numbers: std::ops::Range<u64>,
     rows_per_second: u64,
-) -> anyhow::Result<()> {
-    let mut id = String::new();
+) -> anyhow::Result<Vec<Mark>> {
+    let (mut id, mut marks) = (String::new(), Vec::new());
     paced(numbers, rows_per_second, |number| {
         let recorded = recorder.record(&stock.trade(number, &mut id))?;
         ensure!(recorded == Recorded::Kept, "the journal is full");
+        let rows = number + 1;
+        if rows.is_multiple_of(MARK_ROWS) {
+            marks.push(Mark { rows, at: Instant::now() });
+        }
         Ok(())
-    })
+    })?;
+    Ok(marks)
 }
 
 /// Calls `each` with what is due, then pauses.

@@ -104,12 +104,12 @@ impl Figure {
         ]
     }
 
-    /// From recorded to visible; upper bounds, as the sink measures them.
-    pub(super) fn of_visible(p50: Duration, p99: Duration) -> [Self; 2] {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    /// From recorded to visible, microseconds.
+    pub(super) fn of_visible(micros: &Histogram<u64>) -> [Self; 2] {
+        let millis = |quantile| micros.value_at_quantile(quantile).div_ceil(1000);
         [
-            Self::at_most("visible_p50", millis(p50), "ms", VISIBLE_P50_MS_MAX),
-            Self::at_most("visible_p99", millis(p99), "ms", VISIBLE_P99_MS_MAX),
+            Self::at_most("visible_p50", millis(0.5), "ms", VISIBLE_P50_MS_MAX),
+            Self::at_most("visible_p99", millis(0.99), "ms", VISIBLE_P99_MS_MAX),
         ]
     }
 
@@ -194,7 +194,10 @@ mod tests {
         );
         pair.tripod.add(80_100, Duration::from_secs(1));
         assert_eq!(Figure::of_pair("x", &pair).ok, Some(true));
-        let [p50, p99] = Figure::of_visible(Duration::from_millis(150), Duration::from_millis(301));
+        let mut micros = Histogram::new(3).unwrap();
+        micros.record_n(140_000, 98).unwrap();
+        micros.record_n(301_500, 2).unwrap();
+        let [p50, p99] = Figure::of_visible(&micros);
         assert_eq!((p50.ok, p99.ok), (Some(true), Some(false)));
         assert_eq!(Figure::plain("x", 1, "ns").ok, None);
     }

@@ -27,7 +27,7 @@ impl Stock {
         })
     }
 
-    /// The execution number `number`: 27 of 31 columns are set.
+    /// The execution number `number`: 29 of 31 columns are set.
     pub(super) fn execution(&self, number: u64) -> Execution<'static> {
         let attempt = Attempt {
             route: Some("raydium>orca"),

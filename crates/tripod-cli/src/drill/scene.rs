@@ -209,7 +209,7 @@ fn lock(drills: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// From `started` on.
+/// Whole milliseconds.
 pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
