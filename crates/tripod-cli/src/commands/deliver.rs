@@ -74,12 +74,7 @@ pub(super) async fn run(arguments: &Deliver, global: &Global, output: Output) ->
 }
 
 /// Body of the thread that may wait.
-fn deliver(
-    deliverer: Deliverer,
-    bot: String,
-    deadline: Option<Duration>,
-    stop: &AtomicBool,
-) -> tripod::Result<End> {
+fn deliver(deliverer: Deliverer, bot: String, deadline: Option<Duration>, stop: &AtomicBool) -> tripod::Result<End> {
     let started = Instant::now();
     let is_late = || deadline.is_some_and(|deadline| started.elapsed() >= deadline);
     let mut empty = false;
@@ -96,7 +91,8 @@ fn deliver(
     let mut troubles = Vec::new();
     let mut is_away = false;
     for sink in deliverer.sinks() {
-        let what = [sink.why.as_str()].into_iter().chain(sink.damaged.iter().chain(&sink.suspended).map(String::as_str));
+        let what =
+            [sink.why.as_str()].into_iter().chain(sink.damaged.iter().chain(&sink.suspended).map(String::as_str));
         let what: Vec<_> = what.filter(|what| !what.is_empty()).collect();
         if !what.is_empty() {
             troubles.push(format!("{} {}: {}", sink.sink, sink.class.as_str(), what.join("; ")));
@@ -116,11 +112,10 @@ fn deliver(
 
 fn running(error: tripod::Error) -> anyhow::Error {
     match error {
-        tripod::Error::Conflict { .. } => Stop::refused(
-            error.to_string(),
-            "nothing is to do while it runs; `tripod status` shows how far it is",
-        )
-        .into(),
+        tripod::Error::Conflict { .. } => {
+            Stop::refused(error.to_string(), "nothing is to do while it runs; `tripod status` shows how far it is")
+                .into()
+        }
         other => other.into(),
     }
 }

@@ -31,7 +31,7 @@ fn journals(config: &Config) -> Result<Vec<(Importance, PathBuf)>, Stop> {
         .filter(|(_, dir)| dir.join("segments").is_dir())
         .collect();
     if found.is_empty() {
-        return Err(Stop::untrue(
+        return Err(Stop::usage(
             format!("bot `{}` has no journal in {}", config.bot, config.journal.dir.display()),
             others(config),
         ));
@@ -181,7 +181,8 @@ fn verify_all(bot: &Bot, global: &Global, output: Output) -> anyhow::Result<Exit
     let mut verified = Verified { bot: config.bot.clone(), journals: Vec::new(), ok: true };
     for (class, dir) in journals(&config)? {
         let inventory = Inventory::read(&dir).map_err(tripod::Error::from)?;
-        let bar = output.progress(&format!("reading {}", class.as_str()), inventory.segments.iter().map(|s| s.bytes).sum());
+        let bar =
+            output.progress(&format!("reading {}", class.as_str()), inventory.segments.iter().map(|s| s.bytes).sum());
         let found = verify(&dir, |bytes| bar.inc(bytes)).map_err(tripod::Error::from)?;
         bar.finish_and_clear();
         let damage: Vec<_> = found

@@ -46,7 +46,15 @@ fn wrong_usage_says_what_and_exits_2() {
 #[test]
 fn every_command_says_what_to_do_where_there_is_no_stack() {
     let dir = tempfile::tempdir().unwrap();
-    for arguments in [&["status"][..], &["migrate"], &["tape", "ls"], &["journal", "verify"], &["deliver"], &["config", "check"], &["config", "show", "--json"]] {
+    for arguments in [
+        &["status"][..],
+        &["migrate"],
+        &["tape", "ls"],
+        &["journal", "verify"],
+        &["deliver"],
+        &["config", "check"],
+        &["config", "show", "--json"],
+    ] {
         let said = run(dir.path(), arguments);
         assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{arguments:?}: {said:?}");
         insta::assert_snapshot!("no-stack", said.golden(dir.path()));

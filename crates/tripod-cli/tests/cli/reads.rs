@@ -179,7 +179,10 @@ fn a_killed_bots_rows_and_its_own_table_arrive_without_it() {
 fn what_the_other_commands_say(stack: &TestStack, rows: u64) {
     let listed = in_stack(stack, &["journal", "ls", "--bot", BOT, "--json"]).json();
     let standard = &listed["journals"].as_array().unwrap().iter().find(|j| j["class"] == "standard").unwrap().clone();
-    assert_eq!(standard["sinks"], json!([{"sink": "main", "undelivered_rows": 0, "undelivered_bytes": standard["sinks"][0]["undelivered_bytes"]}]));
+    assert_eq!(
+        standard["sinks"],
+        json!([{"sink": "main", "undelivered_rows": 0, "undelivered_bytes": standard["sinks"][0]["undelivered_bytes"]}])
+    );
     assert!(standard["tables"].as_array().unwrap().contains(&json!("pool_states")), "{standard}");
     for field in ["segments", "spare_segments", "damaged_segments", "bytes", "budget_bytes"] {
         assert!(standard[field].is_u64(), "{field}: {standard}");
@@ -324,7 +327,8 @@ fn refused_rows_are_listed_shown_dropped_and_recorded_again() {
     let rows = http.exec("SELECT id, price, at FROM narrow ORDER BY id").unwrap().rows;
     let wanted = [1, 3, 4].map(|id: u64| vec![json!(id.to_string()), json!("123456.7890"), json!(at.to_string())]);
     assert_eq!(rows, wanted);
-    let row = delivered.json()["ledger"].as_array().unwrap().iter().find(|row| row["table"] == "narrow").unwrap().clone();
+    let row =
+        delivered.json()["ledger"].as_array().unwrap().iter().find(|row| row["table"] == "narrow").unwrap().clone();
     assert_eq!(
         (&row["recorded"], &row["visible"], &row["quarantined"], &row["adds_up"]),
         (&json!(8), &json!(3), &json!(5), &json!(true)),

@@ -71,7 +71,9 @@ fn a_flipped_byte_of_any_record_is_named_with_file_and_offset() {
                 assert_eq!(std::fs::read(&file).unwrap()[offset + 8 + 2 + 8], 4, "no record there");
                 flip(&file, offset + byte);
                 let verified = check(dir.path());
-                let [damage] = verified.damage.as_slice() else { panic!("{kind} {number} {record} {byte}: {verified:?}") };
+                let [damage] = verified.damage.as_slice() else {
+                    panic!("{kind} {number} {record} {byte}: {verified:?}")
+                };
                 assert_eq!((damage.path.as_path(), damage.offset), (file.as_path(), u64::try_from(offset).unwrap()));
                 assert_eq!(verified.records, whole - 1, "the others are still read");
             }
@@ -89,7 +91,8 @@ fn a_flipped_byte_of_a_header_or_of_the_catalog_is_named_too() {
     sink.commit(&mark, b"all").unwrap();
     drop(sink);
     let segment = segment_files(origin.path())[1].strip_prefix(origin.path()).unwrap().to_owned();
-    for (name, at) in [(segment.as_path(), 17), (&segment, 70), (&segment, 90), (&segment, 130), (Path::new("catalog"), 14)]
+    for (name, at) in
+        [(segment.as_path(), 17), (&segment, 70), (&segment, 90), (&segment, 130), (Path::new("catalog"), 14)]
     {
         let dir = tempfile::tempdir().unwrap();
         copy_dir(origin.path(), dir.path());

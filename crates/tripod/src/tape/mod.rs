@@ -191,12 +191,7 @@ fn wait_visible(sinks: &[RunningSink], deadline: Duration) -> Result<bool> {
 }
 
 /// Ends the sinks, by `end` at the latest, and says what remains.
-fn end_sinks(
-    sinks: &mut [RunningSink],
-    end: Instant,
-    config: &Config,
-    troubles: &mut Vec<String>,
-) -> Vec<LedgerRow> {
+fn end_sinks(sinks: &mut [RunningSink], end: Instant, config: &Config, troubles: &mut Vec<String>) -> Vec<LedgerRow> {
     for sink in &*sinks {
         sink.stop(end);
     }

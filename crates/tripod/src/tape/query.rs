@@ -234,8 +234,7 @@ impl Reader {
         );
         let [from, until] = span.bounds();
         let ends_from = span.from.checked_sub(CLOCK_ROOM).unwrap_or(Timestamp::EPOCH).as_nanos();
-        let parameters: [Parameter<'_>; 3] =
-            [(&from, Type::INT8), (&until, Type::INT8), (&ends_from, Type::INT8)];
+        let parameters: [Parameter<'_>; 3] = [(&from, Type::INT8), (&until, Type::INT8), (&ends_from, Type::INT8)];
         self.ask("read attempts without an end", &sql, &parameters, self.limits.rows_max, |row| {
             StoredAttempt::read(&mut Columns::of(row, &attempts.name))
         })

@@ -141,7 +141,11 @@ impl QuestDbHttp {
             .header("Statement-Timeout", give_up.as_millis().to_string());
         self.send(request).map_err(|error| match error {
             Error::Refused { what, .. } | Error::Busy { what, .. } if what.starts_with("timeout, query aborted") => {
-                Error::Deadline { server: Server::QuestDb, what: format!("a query at {}", self.address), after: give_up }
+                Error::Deadline {
+                    server: Server::QuestDb,
+                    what: format!("a query at {}", self.address),
+                    after: give_up,
+                }
             }
             other => other,
         })

@@ -143,7 +143,14 @@ async fn an_execution_comes_back_as_it_was_recorded_in_every_column() {
     let next = |at| later(at, Duration::from_nanos(1));
     let one = reader.executions_in(exactly(bare.at, next(bare.at))).await.unwrap();
     assert_eq!(one.rows.iter().map(|row| row.as_row()).collect::<Vec<_>>(), [bare], "a span of one nanosecond");
-    assert!(reader.executions_in(exactly(next(bare.at), later(bare.at, Duration::from_secs(1)))).await.unwrap().rows.is_empty());
+    assert!(
+        reader
+            .executions_in(exactly(next(bare.at), later(bare.at, Duration::from_secs(1))))
+            .await
+            .unwrap()
+            .rows
+            .is_empty()
+    );
     let all = reader.executions_in(Span::last(DAY * 5)).await.unwrap();
     assert_eq!(all.rows.iter().map(|row| row.id).take(2).collect::<Vec<_>>(), [displaced.id, bare.id], "oldest first");
     assert_eq!((all.rows.len(), all.truncated), (4, false));
@@ -202,7 +209,8 @@ async fn attempts_without_an_end_are_those_whose_execution_is_missing() {
     assert_eq!((ids, open.truncated), (vec![1, 4, 7, 10, 13, 16, 19], false));
     assert_eq!(open.rows[2].as_row(), with_all);
     let part = Span::new(later(base, Duration::from_secs(4)), later(base, Duration::from_secs(10))).unwrap();
-    let ids: Vec<_> = reader.attempts_without_end(part).await.unwrap().rows.iter().map(|row| row.id.as_u128()).collect();
+    let ids: Vec<_> =
+        reader.attempts_without_end(part).await.unwrap().rows.iter().map(|row| row.id.as_u128()).collect();
     assert_eq!(ids, [4, 7], "from is included, until is not");
 }
 
@@ -238,7 +246,8 @@ async fn candles_are_what_the_trades_come_to() {
         }
     });
     let reader = rig.reader(|_| {});
-    for (venue, seconds) in [(None, 60), (Some("orca"), 60), (None, 1), (Some("raydium"), 3600), (Some("nowhere"), 60)] {
+    for (venue, seconds) in [(None, 60), (Some("orca"), 60), (None, 1), (Some("raydium"), 3600), (Some("nowhere"), 60)]
+    {
         let mut expected: BTreeMap<i64, Vec<(Decimal, Decimal)>> = BTreeMap::new();
         for (at, on, price, size) in &trades {
             if venue.is_none_or(|venue| venue == *on) {
@@ -248,11 +257,8 @@ async fn candles_are_what_the_trades_come_to() {
         }
         let every = Duration::from_secs(u64::try_from(seconds).unwrap());
         let answer = reader.candles(token("SOLUSDT"), venue, around(base), every).await.unwrap();
-        let found: Vec<_> = answer
-            .rows
-            .iter()
-            .map(|c| (c.at.as_nanos(), c.open, c.high, c.low, c.close, c.volume, c.trades))
-            .collect();
+        let found: Vec<_> =
+            answer.rows.iter().map(|c| (c.at.as_nanos(), c.open, c.high, c.low, c.close, c.volume, c.trades)).collect();
         let expected: Vec<_> = expected
             .into_iter()
             .map(|(at, trades)| {
@@ -280,7 +286,8 @@ async fn execution_quality_adds_up_to_what_was_recorded() {
         .map(|n| {
             // Two hours, two strategies, two venues; a strategy without fees in the second hour.
             let at = later(base, Duration::from_secs(if n < 60 { 10 } else { 3_700 } + u64::try_from(n).unwrap()));
-            let (strategy, venue) = (["arb", "snipe"][usize::from(n % 2 == 0)], ["orca", "raydium"][usize::from(n % 3 == 0)]);
+            let (strategy, venue) =
+                (["arb", "snipe"][usize::from(n % 2 == 0)], ["orca", "raydium"][usize::from(n % 3 == 0)]);
             let attempt = Attempt::new(Uuid::from_u128(n.unsigned_abs().into()), at, strategy, venue, token("SOL"));
             let bare = n >= 60 && strategy == "arb";
             Execution {
@@ -393,7 +400,8 @@ async fn a_question_that_takes_too_long_ends_at_its_deadline_on_the_server_too()
     }
     // Nobody waits for them any more, and the server does not go on with them.
     let started = Instant::now();
-    let running = "SELECT count() FROM query_activity() WHERE query LIKE '%queryendless%' AND query NOT LIKE '%activity%'";
+    let running =
+        "SELECT count() FROM query_activity() WHERE query LIKE '%queryendless%' AND query NOT LIKE '%activity%'";
     while http().exec(running).unwrap().rows[0][0] != 0 {
         assert!(started.elapsed() < DEADLINE, "the server still works on a question that was given up");
     }

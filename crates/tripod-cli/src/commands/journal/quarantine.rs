@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 use tripod::Config;
-use tripod::tape::quarantine::{Quarantined, QuarantineFile, Reason, drop_rows, files, retry_rows};
+use tripod::tape::quarantine::{QuarantineFile, Quarantined, Reason, drop_rows, files, retry_rows};
 use tripod::tape::spec::Importance;
 
 use super::super::config_of;
@@ -157,9 +157,12 @@ fn discard(numbers: &[usize], yes: bool, config: &Config, output: Output) -> any
     }
     let mut dropped = 0;
     for (file, rows) in chosen {
-        dropped += drop_rows(&config.journal_dir(), &file.sink, file.class, |row| rows.contains(&row)).map_err(in_use)?;
+        dropped +=
+            drop_rows(&config.journal_dir(), &file.sink, file.class, |row| rows.contains(&row)).map_err(in_use)?;
     }
-    output.result(&Dropped { dropped }, || format!("{dropped} rows thrown away; the ledger counts them as quarantined"))?;
+    output.result(&Dropped { dropped }, || {
+        format!("{dropped} rows thrown away; the ledger counts them as quarantined")
+    })?;
     Ok(Exit::Done)
 }
 

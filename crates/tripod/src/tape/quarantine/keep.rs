@@ -101,11 +101,9 @@ pub fn retry_rows(
         let payload = BASE64
             .decode(&row.payload)
             .map_err(|e| Error::invalid(place(&row), format!("has a payload that is not base64: {e}")))?;
-        let spec = specs
-            .iter()
-            .rev()
-            .find(|spec| fits(spec, &row, &payload))
-            .ok_or_else(|| Error::invalid(place(&row), "fits no table that the journal knows; it can only be dropped"))?;
+        let spec = specs.iter().rev().find(|spec| fits(spec, &row, &payload)).ok_or_else(|| {
+            Error::invalid(place(&row), "fits no table that the journal knows; it can only be dropped")
+        })?;
         again.push((spec, payload));
     }
     if again.is_empty() {
