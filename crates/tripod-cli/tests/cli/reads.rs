@@ -107,7 +107,7 @@ fn record_and_kill(stack: &TestStack, while_it_runs: impl FnOnce(u32)) -> (u64, 
         (recorded, base) = (count.parse().unwrap(), from.parse().unwrap());
         recorded
     };
-    while read(&lines.next().expect("the bot ended by itself").unwrap()) < 5_000_u64 {}
+    while read(&lines.next().unwrap().unwrap()) < 5_000_u64 {}
     while_it_runs(bot.id());
     // SIGKILL.
     bot.kill().unwrap();
