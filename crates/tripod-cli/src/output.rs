@@ -109,7 +109,8 @@ pub(crate) fn align_right(table: &mut Table, columns: std::ops::Range<usize>) {
 
 /// Bytes as mebibytes, for people.
 pub(crate) fn mebibytes(bytes: u64) -> String {
-    const TENTH: u64 = 1024 * 1024 / 10;
-    let tenths = bytes.div_ceil(TENTH);
+    const MEBIBYTE: u64 = 1024 * 1024;
+    // Rounded up: what is not nothing does not look like it.
+    let tenths = bytes.saturating_mul(10).div_ceil(MEBIBYTE);
     format!("{}.{} MiB", tenths / 10, tenths % 10)
 }

@@ -31,7 +31,7 @@ fn journals(config: &Config) -> Result<Vec<(Importance, PathBuf)>, Stop> {
         .filter(|(_, dir)| dir.join("segments").is_dir())
         .collect();
     if found.is_empty() {
-        return Err(Stop::untrue(
+        return Err(Stop::usage(
             format!("bot `{}` has no journal in {}", config.bot, config.journal.dir.display()),
             others(config),
         ));

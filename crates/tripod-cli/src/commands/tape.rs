@@ -39,6 +39,7 @@ struct TableInfo {
     /// Designated timestamps of the oldest and the newest row.
     first: Option<String>,
     last: Option<String>,
+    /// As in `30 days`; absent where rows stay for ever.
     ttl: Option<String>,
     disk_bytes: u64,
     suspended: bool,
@@ -79,7 +80,7 @@ fn list(http: &QuestDbHttp, server: &str, prefix: &str) -> tripod::Result<Vec<Ta
             rows: number(row.get(6)),
             first,
             last,
-            ttl: (ttl > 0).then(|| format!("{ttl} {}", text(row.get(4)).to_lowercase())),
+            ttl: (ttl > 0).then(|| format!("{ttl} {}s", text(row.get(4)).to_lowercase())),
             disk_bytes: number(row.get(7)),
             suspended: row.get(5).and_then(Value::as_bool).unwrap_or(false),
             name,

@@ -202,7 +202,7 @@ fn what_the_other_commands_say(stack: &TestStack, rows: u64) {
     let own = tables["tables"].as_array().unwrap().iter().find(|t| t["name"] == "pool_states").unwrap().clone();
     assert_eq!(
         (&own["rows"], &own["ttl"], &own["suspended"], &own["kind"]),
-        (&json!(rows), &json!("30 day"), &json!(false), &json!("table")),
+        (&json!(rows), &json!("30 days"), &json!(false), &json!("table")),
         "{own}"
     );
     assert!(own["disk_bytes"].as_u64().unwrap() > 0 && own["first"].as_str() < own["last"].as_str(), "{own}");
