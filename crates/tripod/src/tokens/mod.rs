@@ -12,6 +12,7 @@
 //! bot ◀─ assess(token, epoch, now, policy) ◀─ get(&mint) ◀─ TokenCache ◀┘
 //! ```
 
+mod ask;
 pub mod assess;
 mod cache;
 mod epoch;
@@ -27,6 +28,7 @@ mod store;
 mod stored;
 mod text;
 
+pub use ask::{Hit, TokenChange};
 pub use assess::{Assessment, Policy, Verdict, assess, assess_stored};
 pub use cache::{CacheOptions, KnownToken, TOKENS_MAX, TokenCache};
 pub use epoch::{SLOTS_PER_EPOCH, epoch_of, estimate_epoch};

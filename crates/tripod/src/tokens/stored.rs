@@ -145,7 +145,7 @@ pub(super) fn unsigned<F: std::fmt::Display + Copy, T: TryFrom<F>>(column: &str,
     T::try_from(value).map_err(|_| Error::invalid(column, format!("{value} is out of range")))
 }
 
-fn as_text<S: Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_text<S: Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&value.to_string())
 }
 
