@@ -55,6 +55,12 @@ pub(crate) enum Command {
     Migrate(Migrate),
     /// Do a whole bot's work from recorded trades and quotes, then prove that nothing was lost or doubled
     Replay(Replay),
+    /// Tokens: import them, show every extension, judge whether they can be traded
+    #[command(subcommand)]
+    Tokens(crate::commands::tokens::Tokens),
+    /// Settings: typed values with every revision there was
+    #[command(subcommand)]
+    Settings(crate::commands::settings::Settings),
     /// The configuration: check it, show it, print the commented reference
     #[command(subcommand)]
     Config(Config),

@@ -3,7 +3,9 @@
 mod config;
 mod migrate;
 mod replay;
+pub(crate) mod settings;
 mod status;
+pub(crate) mod tokens;
 mod up;
 
 use std::future::Future;
@@ -26,6 +28,8 @@ pub(crate) fn run(arguments: Arguments, output: Output) -> anyhow::Result<Exit> 
         Command::Status => block_on(status::run(&global, output)),
         Command::Migrate(arguments) => block_on(migrate::run(&arguments, &global, output)),
         Command::Replay(arguments) => replay::run(arguments, &global, output),
+        Command::Tokens(command) => block_on(tokens::run(command, &global, output)),
+        Command::Settings(command) => block_on(settings::run(command, &global, output)),
         Command::Config(command) => config::run(&command, &global, output),
         Command::Supervise => up::supervise(&global),
     }
