@@ -9,19 +9,28 @@ use crate::run::{run, tripod};
 fn help_lists_what_works_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     insta::assert_snapshot!("help", run(dir.path(), &["--help"]).golden(dir.path()));
-    for command in ["up", "down", "status", "migrate", "replay", "config"] {
+    for command in ["up", "down", "status", "migrate", "replay", "config", "tokens", "settings"] {
         insta::assert_snapshot!(format!("help-{command}"), run(dir.path(), &[command, "--help"]).golden(dir.path()));
+    }
+    for (command, part) in
+        [("tokens", "show"), ("tokens", "assess"), ("tokens", "search"), ("tokens", "import"), ("tokens", "changes")]
+            .into_iter()
+            .chain([("settings", "get"), ("settings", "set"), ("settings", "history")])
+    {
+        let said = run(dir.path(), &[command, part, "--help"]);
+        insta::assert_snapshot!(format!("help-{command}-{part}"), said.golden(dir.path()));
     }
 }
 
 #[test]
 fn wrong_usage_says_what_and_exits_2() {
     let dir = tempfile::tempdir().unwrap();
-    let cases: [(&str, &[&str]); 5] = [
+    let cases: [(&str, &[&str]); 6] = [
         ("usage-unknown-command", &["fly"]),
         ("usage-no-file", &["replay"]),
         ("usage-rate", &["replay", "x.csv", "--rate", "fast"]),
         ("usage-time", &["replay", "x.csv", "--start-at", "yesterday"]),
+        ("usage-mint", &["tokens", "show", "USDC"]),
         ("usage-up-with-config", &["up", "--config", "x.toml"]),
     ];
     for (name, arguments) in cases {
@@ -35,7 +44,9 @@ fn wrong_usage_says_what_and_exits_2() {
 #[test]
 fn every_command_says_what_to_do_where_there_is_no_stack() {
     let dir = tempfile::tempdir().unwrap();
-    for arguments in [&["status"][..], &["migrate"], &["config", "check"], &["config", "show", "--json"]] {
+    for arguments in
+        [&["status"][..], &["migrate"], &["config", "check"], &["config", "show", "--json"], &["settings", "get", "x"]]
+    {
         let said = run(dir.path(), arguments);
         assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{arguments:?}: {said:?}");
         insta::assert_snapshot!("no-stack", said.golden(dir.path()));

@@ -5,3 +5,4 @@ mod golden;
 mod input;
 mod run;
 mod servers;
+mod tokens;

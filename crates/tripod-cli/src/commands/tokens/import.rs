@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use flate2::bufread::MultiGzDecoder;
@@ -40,6 +40,7 @@ pub(super) async fn run(arguments: &Import, global: &Global, output: Output) -> 
     for file in &arguments.files {
         contents.push((file, read(file, arguments).with_context(|| format!("cannot import {}", file.display()))?));
     }
+    warn_of_slots(arguments, &contents, output);
     let mut imported = Imported { files: Vec::new() };
     for (file, contents) in contents {
         let kind = contents.kind();
@@ -71,6 +72,23 @@ fn read(file: &Path, arguments: &Import) -> anyhow::Result<Contents> {
     let source: Box<dyn Read> = if is_gzip { Box::new(MultiGzDecoder::new(plain)) } else { Box::new(plain) };
     let address = stem(file).parse().ok();
     Ok(import::read(source, arguments.chain, &DumpHints::new(arguments.slot, address))?)
+}
+
+/// Without a slot nobody can tell which of two observations is the newer one: the first that came would stay for ever.
+fn warn_of_slots(arguments: &Import, contents: &[(&PathBuf, Contents)], output: Output) {
+    let without: usize = contents
+        .iter()
+        .map(|(_, contents)| match contents {
+            Contents::Accounts(dump) => dump.without_slot,
+            _ => 0,
+        })
+        .sum();
+    if without > 0 && arguments.slot == 0 {
+        output.say(format!(
+            "note: {without} accounts come without a slot and count as the oldest there can be; --slot N says when they \
+             were read"
+        ));
+    }
 }
 
 /// The file's name up to its first dot.

@@ -57,7 +57,8 @@ fn words(token: &StoredToken) -> String {
             }),
             (None, None) => {}
         }
-        for line in output::table_text(&table).lines() {
+        // A table without a header begins with an empty line for it.
+        for line in output::table_text(&table).lines().filter(|line| !line.is_empty()) {
             let _ = writeln!(text, "  {line}");
         }
     }

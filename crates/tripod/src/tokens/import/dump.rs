@@ -39,6 +39,8 @@ impl DumpHints {
 pub struct Dump {
     /// The mints.
     pub observations: Vec<Observation>,
+    /// How many of the mints came without a slot, and have the hint's.
+    pub without_slot: usize,
     /// How many held somebody's balance.
     pub token_accounts: usize,
     /// What was not taken; the place counts accounts from 0.
@@ -49,7 +51,10 @@ pub struct Dump {
 /// Where an account stands, as far as what surrounds it says.
 #[derive(Clone, Copy)]
 struct Around<'a> {
-    slot: u64,
+    /// As the file says.
+    slot: Option<u64>,
+    /// Where it says none.
+    slot_else: u64,
     /// The request's first parameter: an address, or a list of them.
     asked: Option<&'a Value>,
     only: Option<&'a Address>,
@@ -63,13 +68,13 @@ impl Dump {
 
     pub(super) fn add(&mut self, document: &Value, hints: &DumpHints) {
         let asked = document.pointer("/request/params/0").or_else(|| document.pointer("/params/0"));
-        let around = Around { slot: hints.slot, asked, only: hints.address.as_ref() };
+        let around = Around { slot: None, slot_else: hints.slot, asked, only: hints.address.as_ref() };
         self.walk(document, around);
     }
 
     fn walk(&mut self, value: &Value, around: Around<'_>) {
         let slot = value.pointer("/context/slot").or_else(|| value.get("slot")).and_then(Value::as_u64);
-        let around = Around { slot: slot.unwrap_or(around.slot), ..around };
+        let around = Around { slot: slot.or(around.slot), ..around };
         let pubkey = value.get("pubkey").and_then(Value::as_str);
         if let Some(account) = value.get("account") {
             return self.account(account, pubkey, around);
@@ -116,9 +121,10 @@ impl Dump {
     fn account(&mut self, account: &Value, pubkey: Option<&str>, around: Around<'_>) {
         let only = around.only.map(ToString::to_string);
         let label = asked_for(around.asked, pubkey).or(only.as_deref()).unwrap_or_default().to_owned();
-        match observation(account, &label, around.slot) {
+        match observation(account, &label, around.slot.unwrap_or(around.slot_else)) {
             Ok(Some(seen)) => {
                 self.accounts += 1;
+                self.without_slot += usize::from(around.slot.is_none());
                 self.observations.push(seen);
             }
             Ok(None) => {
@@ -241,7 +247,7 @@ mod tests {
             Value::Null,
         ];
         let dump = read_all(&[json!({"result": accounts})], &DumpHints::new(0, Some(USDC.parse().unwrap())));
-        assert_eq!((dump.observations.len(), dump.token_accounts), (1, 1));
+        assert_eq!((dump.observations.len(), dump.token_accounts, dump.without_slot), (1, 1, 1));
         let why: Vec<&str> = dump.refused.iter().map(|r| r.why.as_str()).collect();
         for (why, word) in why.iter().zip(["10 bytes", "base64+zstd", "parsed", "base58", "address", "which", "no acc"])
         {
