@@ -65,7 +65,7 @@ impl KnownToken {
 }
 
 /// How memory is filled and kept.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct CacheOptions {
     /// Filling it ends within this. Default 60 s: a million tokens take a few on one core.

@@ -210,7 +210,7 @@ mod tests {
         let context = json!({"slot": 9, "apiVersion": "2.0"});
         let one = json!({"pubkey": USDC, "account": mint()});
         let two = json!({"pubkey": SOL, "account": mint()});
-        assert_eq!(seen(&read_all(&[one.clone()], &hints)), [(USDC.to_owned(), 7)]);
+        assert_eq!(seen(&read_all(std::slice::from_ref(&one), &hints)), [(USDC.to_owned(), 7)]);
         let mut with_slot = one.clone();
         with_slot["slot"] = json!(9);
         assert_eq!(seen(&read_all(&[with_slot], &hints)), both[..1]);
@@ -219,7 +219,7 @@ mod tests {
         let program = json!({"result": {"context": context, "value": [one, two]}});
         assert_eq!(seen(&read_all(&[program], &hints)), both);
         let many = json!({"params": [[USDC, SOL], {}], "result": {"context": context, "value": [mint(), mint()]}});
-        assert_eq!(seen(&read_all(&[many.clone()], &hints)), both);
+        assert_eq!(seen(&read_all(std::slice::from_ref(&many), &hints)), both);
         let pair = json!({"request": {"method": "getMultipleAccounts", "params": [[USDC, SOL]]},
                           "response": {"result": {"context": context, "value": [mint(), mint()]}}});
         assert_eq!(seen(&read_all(&[pair], &hints)), both);
