@@ -74,6 +74,12 @@ pub(crate) enum Command {
     /// Measure what the README says, beside the raw client, on the local stack
     #[command(subcommand)]
     Bench(Bench),
+    /// Tokens: import them, show every extension, judge whether they can be traded
+    #[command(subcommand)]
+    Tokens(crate::commands::tokens::Tokens),
+    /// Settings: typed values with every revision there was
+    #[command(subcommand)]
+    Settings(crate::commands::settings::Settings),
     /// The configuration: check it, show it, print the commented reference
     #[command(subcommand)]
     Config(Config),

@@ -105,6 +105,9 @@ fn hint_of(error: &Error) -> String {
         }
         Error::Refused { .. } => "check user, password and grants in the config (`tripod config show`)".into(),
         Error::Invalid { .. } => "correct the value and run the command again; nothing was written".into(),
+        Error::Conflict { .. } => {
+            "read it again (`tripod settings get`), decide again, and write with --revision of what you read".into()
+        }
         other => match other.advice() {
             Advice::Retry | Advice::Wait => {
                 "run the same command again in a moment; `tripod status` shows the servers".into()

@@ -7,8 +7,10 @@ mod drill;
 mod journal;
 mod migrate;
 mod replay;
+pub(crate) mod settings;
 mod status;
 mod tape;
+pub(crate) mod tokens;
 mod up;
 
 use std::future::Future;
@@ -35,6 +37,8 @@ pub(crate) fn run(arguments: Arguments, output: Output) -> anyhow::Result<Exit> 
         Command::Deliver(arguments) => block_on(deliver::run(&arguments, &global, output)),
         Command::Drill(command) => drill::run(&command, &global, output),
         Command::Bench(command) => bench::run(&command, &global, output),
+        Command::Tokens(command) => block_on(tokens::run(command, &global, output)),
+        Command::Settings(command) => block_on(settings::run(command, &global, output)),
         Command::Config(command) => config::run(&command, &global, output),
         Command::DrillLoad => drill::load(&global),
         Command::Supervise => up::supervise(&global),

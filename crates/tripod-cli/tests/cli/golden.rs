@@ -9,9 +9,10 @@ use crate::run::{run, tripod};
 fn help_lists_what_works_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     insta::assert_snapshot!("help", run(dir.path(), &["--help"]).golden(dir.path()));
-    for command in
-        ["up", "down", "status", "migrate", "replay", "tape", "journal", "deliver", "drill", "bench", "config"]
-    {
+    for command in [
+        "up", "down", "status", "migrate", "replay", "tape", "journal", "deliver", "drill", "bench", "tokens",
+        "settings", "config",
+    ] {
         insta::assert_snapshot!(format!("help-{command}"), run(dir.path(), &[command, "--help"]).golden(dir.path()));
     }
     for command in [
@@ -21,6 +22,14 @@ fn help_lists_what_works_and_nothing_else() {
         &["journal", "verify"],
         &["journal", "quarantine"],
         &["journal", "quarantine", "drop"],
+        &["tokens", "show"],
+        &["tokens", "assess"],
+        &["tokens", "search"],
+        &["tokens", "import"],
+        &["tokens", "changes"],
+        &["settings", "get"],
+        &["settings", "set"],
+        &["settings", "history"],
     ] {
         let name = format!("help-{}", command.join("-"));
         insta::assert_snapshot!(name, run(dir.path(), &[command, &["--help"]].concat()).golden(dir.path()));
@@ -30,13 +39,14 @@ fn help_lists_what_works_and_nothing_else() {
 #[test]
 fn wrong_usage_says_what_and_exits_2() {
     let dir = tempfile::tempdir().unwrap();
-    let cases: [(&str, &[&str]); 7] = [
+    let cases: [(&str, &[&str]); 8] = [
         ("usage-unknown-command", &["fly"]),
         ("usage-no-file", &["replay"]),
         ("usage-rate", &["replay", "x.csv", "--rate", "fast"]),
         ("usage-time", &["replay", "x.csv", "--start-at", "yesterday"]),
         ("usage-drill-name", &["drill", "run", "earthquake"]),
         ("usage-drill-rounds", &["drill", "run", "kill-bot", "--rounds", "0"]),
+        ("usage-mint", &["tokens", "show", "USDC"]),
         ("usage-up-with-config", &["up", "--config", "x.toml"]),
     ];
     for (name, arguments) in cases {
@@ -58,6 +68,7 @@ fn every_command_says_what_to_do_where_there_is_no_stack() {
         &["deliver"],
         &["drill", "run", "kill-bot"],
         &["bench", "tape"],
+        &["settings", "get", "x"],
         &["config", "check"],
         &["config", "show", "--json"],
     ] {

@@ -7,3 +7,4 @@ mod input;
 mod reads;
 mod run;
 mod servers;
+mod tokens;

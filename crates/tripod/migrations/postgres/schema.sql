@@ -5,6 +5,18 @@ CREATE SCHEMA tripod;
 
 ALTER SCHEMA tripod OWNER TO tripod_owner;
 
+CREATE FUNCTION tripod.announce_token_changes() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+BEGIN
+    PERFORM pg_notify('tripod_tokens', '');
+    RETURN NULL;
+END
+$$;
+
+ALTER FUNCTION tripod.announce_token_changes() OWNER TO tripod_owner;
+
 CREATE FUNCTION tripod.number_setting() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -23,6 +35,18 @@ END
 $$;
 
 ALTER FUNCTION tripod.number_setting() OWNER TO tripod_owner;
+
+CREATE FUNCTION tripod.number_token_change() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+BEGIN
+    NEW.changed_in := pg_current_xact_id();
+    RETURN NEW;
+END
+$$;
+
+ALTER FUNCTION tripod.number_token_change() OWNER TO tripod_owner;
 
 CREATE FUNCTION tripod.record_extension_added() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -276,6 +300,7 @@ CREATE TABLE tripod.tokens (
     first_seen_at timestamp with time zone DEFAULT now() NOT NULL,
     on_chain_at timestamp with time zone,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_in xid8 DEFAULT pg_current_xact_id() NOT NULL,
     CONSTRAINT tokens_check CHECK (((program IS NULL) = (supply IS NULL))),
     CONSTRAINT tokens_check1 CHECK (((program IS NULL) = (on_chain_at IS NULL))),
     CONSTRAINT tokens_check2 CHECK (((program IS NOT NULL) OR ((mint_authority IS NULL) AND (freeze_authority IS NULL) AND (slot = 0)))),
@@ -325,11 +350,17 @@ CREATE INDEX token_changes_by_mint ON tripod.token_changes USING btree (mint, id
 
 CREATE INDEX token_extensions_by_number ON tripod.token_extensions USING btree (number, mint);
 
+CREATE INDEX tokens_by_change ON tripod.tokens USING btree (changed_in, mint);
+
 CREATE INDEX tokens_by_symbol ON tripod.tokens USING btree (symbol_normalised, mint);
+
+CREATE TRIGGER announce AFTER INSERT OR UPDATE ON tripod.tokens FOR EACH STATEMENT EXECUTE FUNCTION tripod.announce_token_changes();
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON tripod.settings_history FOR EACH STATEMENT EXECUTE FUNCTION tripod.refuse_change();
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON tripod.token_changes FOR EACH STATEMENT EXECUTE FUNCTION tripod.refuse_change();
+
+CREATE TRIGGER number_change BEFORE UPDATE ON tripod.tokens FOR EACH ROW WHEN ((new.changed_in = old.changed_in)) EXECUTE FUNCTION tripod.number_token_change();
 
 CREATE TRIGGER number_revision BEFORE INSERT OR UPDATE ON tripod.settings FOR EACH ROW EXECUTE FUNCTION tripod.number_setting();
 
@@ -352,7 +383,11 @@ GRANT USAGE ON SCHEMA tripod TO tripod_writer;
 GRANT USAGE ON SCHEMA tripod TO tripod_reader;
 GRANT USAGE ON SCHEMA tripod TO tripod_operator;
 
+REVOKE ALL ON FUNCTION tripod.announce_token_changes() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tripod.number_setting() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tripod.number_token_change() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tripod.record_extension_added() FROM PUBLIC;
 

@@ -14,6 +14,7 @@
 
 mod class;
 mod connect;
+mod listen;
 pub mod migrations;
 mod numeric;
 mod pool;
@@ -22,6 +23,7 @@ mod roles;
 pub use class::{Class, Failure, classify};
 pub use connect::Login;
 pub(crate) use connect::tls_connector;
+pub(crate) use listen::Listener;
 pub(crate) use numeric::Unsigned;
 pub use pool::Postgres;
 pub use roles::GROUPS;

@@ -8,11 +8,14 @@
 //! 166: │ type u16 │ length u16 │ value │ type u16 │ … until type 0, or fewer than two bytes are left
 //! ```
 
-use super::fields;
+use super::{Metadata, fields};
 
 /// Entries of one account at most; the program writes each number once, so real accounts stay below 29. What is beyond
 /// is kept in the last entry's bytes.
 pub(super) const EXTENSIONS_MAX: usize = 64;
+
+/// Number of the TokenMetadata extension.
+const TOKEN_METADATA: u16 = 19;
 
 /// The names of extension numbers 0 to 28, as in the official `ExtensionType`.
 pub const EXTENSION_NAMES: [&str; 29] = [
@@ -86,6 +89,21 @@ impl Extension {
             Some(why) => Err(why.clone()),
             None => fields::decode(self.number, &self.raw),
         }
+    }
+
+    /// As the store has it: what could not be decoded when it was seen stays that.
+    pub(super) fn from_store(number: u16, raw: Vec<u8>, decode_error: Option<String>) -> Self {
+        Self { number, raw, broken: decode_error }
+    }
+
+    /// True where the account did not end inside it.
+    pub(super) fn is_whole(&self) -> bool {
+        self.broken.is_none()
+    }
+
+    /// The value as metadata, where it is that and can be read.
+    pub(super) fn metadata(&self) -> Option<Metadata> {
+        (self.is_whole() && self.number == TOKEN_METADATA).then(|| Metadata::read(&self.raw).ok())?
     }
 
     /// The value as the official type, where this entry has that type's number and exactly its length.

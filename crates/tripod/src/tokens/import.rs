@@ -1,10 +1,20 @@
-//! A public token list (the solana-labs JSON format) as [`Listing`]s.
+//! What files hold: the public token list (the solana-labs JSON format), Jupiter's CSV, and account dumps as RPC nodes
+//! answer them.
 //!
 //! Constraints: one bad entry never costs the others: it is refused with its place and the reason. Only one chain is
 //! taken (the list mixes mainnet, testnet and devnet). Importing is idempotent, so an import that was cut short is
 //! simply run again.
+//!
+//! ```text
+//! file ─▶ read(): JSON with `tokens`? a CSV header? else accounts ─▶ Contents ─▶ store() ─▶ Report
+//! ```
+
+mod dump;
+mod jupiter;
 
 use std::io::Read;
+
+pub use dump::{Dump, DumpHints};
 
 use serde::Deserialize;
 
@@ -43,7 +53,7 @@ pub struct List {
     pub other_chains: usize,
 }
 
-/// What an import did. Each entry is in exactly one of the six.
+/// What an import did. Each entry is in exactly one of the counts, or refused.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Report {
     /// Counts of the entries that reached the store.
@@ -51,8 +61,92 @@ pub struct Report {
     pub stored: Summary,
     /// Entries of other chains.
     pub other_chains: usize,
+    /// Accounts that hold somebody's balance, not a mint; a dump of a whole program is full of them.
+    pub token_accounts: usize,
     /// Entries that were not taken, each with the reason.
     pub refused: Vec<Refused>,
+}
+
+/// What a file turned out to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Contents {
+    /// The solana-labs format.
+    TokenList(List),
+    /// Jupiter's CSV.
+    JupiterCsv(List),
+    /// Accounts.
+    Accounts(Dump),
+}
+
+impl Contents {
+    /// In words.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::TokenList(_) => "token list",
+            Self::JupiterCsv(_) => "jupiter csv",
+            Self::Accounts(_) => "accounts",
+        }
+    }
+}
+
+/// Reads a file of any of the formats, known by what it begins with. Held in memory: at most 256 MiB of it.
+///
+/// # Errors
+/// [`Error::Invalid`] where it is none of them, torn, or longer.
+pub fn read(source: impl Read, chain: u64, hints: &DumpHints) -> Result<Contents> {
+    let mut bytes = Vec::new();
+    source
+        .take(LIST_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Error::invalid("import", format!("cannot be read: {e}")))?;
+    if bytes.len() > usize::try_from(LIST_BYTES_MAX).unwrap_or(usize::MAX) {
+        return Err(Error::invalid("import", "is longer than 256 MiB; split it"));
+    }
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    match text.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        None => Err(Error::invalid("import", "is empty")),
+        Some(b'{' | b'[') => read_json(text, chain, hints),
+        Some(_) => Ok(Contents::JupiterCsv(jupiter::read(text)?)),
+    }
+}
+
+fn read_json(text: &[u8], chain: u64, hints: &DumpHints) -> Result<Contents> {
+    let mut dump = Dump::default();
+    for (number, document) in serde_json::Deserializer::from_slice(text).into_iter::<serde_json::Value>().enumerate() {
+        let mut document = document.map_err(|e| Error::invalid("import", format!("is not whole JSON: {e}")))?;
+        match document.get_mut("tokens").map(serde_json::Value::take) {
+            Some(serde_json::Value::Array(tokens)) if number == 0 => {
+                return Ok(Contents::TokenList(list_of(tokens, chain)));
+            }
+            _ => dump.add(&document, hints),
+        }
+    }
+    if dump.is_empty() {
+        let why = "holds neither a token list (`tokens`), nor accounts as an RPC node gives them";
+        return Err(Error::invalid("import", why));
+    }
+    Ok(Contents::Accounts(dump))
+}
+
+/// Stores what a file held. `name` is kept as who said it.
+///
+/// # Errors
+/// As [`Tokens::store`] and [`Tokens::store_listings`].
+pub async fn store(tokens: &Tokens, contents: Contents, name: &str) -> Result<Report> {
+    match contents {
+        Contents::TokenList(list) | Contents::JupiterCsv(list) => store_list(tokens, list, name).await,
+        Contents::Accounts(dump) => {
+            let stored = tokens.store(&dump.observations, name).await?;
+            Ok(Report { stored, other_chains: 0, token_accounts: dump.token_accounts, refused: dump.refused })
+        }
+    }
+}
+
+async fn store_list(tokens: &Tokens, list: List, name: &str) -> Result<Report> {
+    let stored = tokens.store_listings(&list.listings, name).await?;
+    Ok(Report { stored, other_chains: list.other_chains, token_accounts: 0, refused: list.refused })
 }
 
 #[derive(Deserialize)]
@@ -80,8 +174,12 @@ pub fn read_list(source: impl Read, chain: u64) -> Result<List> {
         let why = if source.limit() == 0 { "is longer than 256 MiB".to_owned() } else { e.to_string() };
         Error::invalid("token list", why)
     })?;
+    Ok(list_of(file.tokens, chain))
+}
+
+fn list_of(tokens: Vec<serde_json::Value>, chain: u64) -> List {
     let mut list = List::default();
-    for (place, value) in file.tokens.into_iter().enumerate() {
+    for (place, value) in tokens.into_iter().enumerate() {
         let label = |key: &str| value.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
         let entry = label("address").or_else(|| label("symbol")).unwrap_or_default();
         match Entry::deserialize(&value).map_err(|e| e.to_string()) {
@@ -93,7 +191,7 @@ pub fn read_list(source: impl Read, chain: u64) -> Result<List> {
             Err(why) => list.refused.push(Refused { place, entry, why }),
         }
     }
-    Ok(list)
+    list
 }
 
 fn listing(entry: &Entry) -> Result<Listing, String> {
@@ -116,9 +214,8 @@ fn listing(entry: &Entry) -> Result<Listing, String> {
 /// # Errors
 /// As [`read_list`] and [`Tokens::store_listings`].
 pub async fn import_list(tokens: &Tokens, source: impl Read + Send, chain: u64, list_name: &str) -> Result<Report> {
-    let List { listings, refused, other_chains } = read_list(source, chain)?;
-    let stored = tokens.store_listings(&listings, list_name).await?;
-    Ok(Report { stored, other_chains, refused })
+    let list = read_list(source, chain)?;
+    store_list(tokens, list, list_name).await
 }
 
 #[cfg(test)]

@@ -10,9 +10,10 @@
 //! ```
 
 use spl_token_2022_interface::extension::metadata_pointer::MetadataPointer;
+use spl_token_2022_interface::extension::transfer_fee::TransferFeeConfig;
 
 use super::extension::{Extension, walk};
-use super::{Address, Metadata};
+use super::{Address, Metadata, TransferFees};
 use crate::error::Error;
 
 /// The SPL Token program.
@@ -28,9 +29,6 @@ const ACCOUNT_BYTES: usize = 165;
 const MULTISIG_BYTES: usize = 355;
 /// Bytes of the largest account that Solana allows.
 const ACCOUNT_BYTES_MAX: usize = 10 * 1024 * 1024;
-
-/// Number of the TokenMetadata extension.
-const TOKEN_METADATA: u16 = 19;
 
 /// A mint as its account says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,9 +55,15 @@ impl Mint {
     pub fn metadata(&self, mint: &Address) -> Option<Metadata> {
         let pointer = self.extensions.iter().find_map(Extension::value::<MetadataPointer>)?;
         let pointed = Option::<Address>::from(pointer.metadata_address)?;
-        let entry = self.extensions.iter().find(|e| e.number() == TOKEN_METADATA)?;
-        let metadata = Metadata::read(entry.raw()).ok()?;
+        let metadata = self.extensions.iter().find_map(Extension::metadata)?;
         (pointed == *mint && metadata.mint == *mint).then_some(metadata)
+    }
+
+    /// The transfer fees, where the mint has them and they can be read.
+    #[must_use]
+    pub fn transfer_fees(&self) -> Option<TransferFees> {
+        let config = self.extensions.iter().find_map(Extension::value::<TransferFeeConfig>)?;
+        TransferFees::read(&config).ok()
     }
 }
 

@@ -23,8 +23,8 @@ pub(super) const CHAIN: &str = "chain";
 const UPSERT: &str = "
 INSERT INTO tripod.tokens AS t
     (mint, program, decimals, supply, mint_authority, freeze_authority, name, symbol, symbol_normalised, uri,
-     named_by, slot, write_version, source, on_chain_at)
-SELECT u.*, $14, now()
+     named_by, slot, write_version, source, on_chain_at, changed_in)
+SELECT u.*, $14, now(), pg_current_xact_id()
 FROM unnest($1::bytea[], $2::bytea[], $3::smallint[], $4::numeric[], $5::bytea[], $6::bytea[], $7::text[], $8::text[],
             $9::text[], $10::text[], $11::text[], $12::bigint[], $13::bigint[]) AS u
 ON CONFLICT (mint) DO UPDATE SET
@@ -37,7 +37,8 @@ ON CONFLICT (mint) DO UPDATE SET
     uri = CASE WHEN 'chain' IN (excluded.named_by, t.named_by) THEN excluded.uri ELSE t.uri END,
     named_by = CASE WHEN 'chain' IN (excluded.named_by, t.named_by) THEN excluded.named_by ELSE t.named_by END,
     slot = excluded.slot, write_version = excluded.write_version, source = excluded.source,
-    on_chain_at = coalesce(t.on_chain_at, excluded.on_chain_at), updated_at = now()
+    on_chain_at = coalesce(t.on_chain_at, excluded.on_chain_at), updated_at = now(),
+    changed_in = excluded.changed_in
 WHERE t.program IS NULL OR (excluded.slot, excluded.write_version) > (t.slot, t.write_version)
 RETURNING t.mint, t.first_seen_at = now()";
 
@@ -71,7 +72,7 @@ ON CONFLICT (mint) DO UPDATE SET
     decimals = CASE WHEN t.program IS NULL THEN excluded.decimals ELSE t.decimals END,
     source = CASE WHEN t.program IS NULL THEN excluded.source ELSE t.source END,
     name = excluded.name, symbol = excluded.symbol, symbol_normalised = excluded.symbol_normalised,
-    named_by = excluded.named_by, updated_at = now()
+    named_by = excluded.named_by, updated_at = now(), changed_in = pg_current_xact_id()
 WHERE t.named_by IS DISTINCT FROM 'chain'
   AND ((t.name, t.symbol, t.named_by) IS DISTINCT FROM (excluded.name, excluded.symbol, excluded.named_by)
        OR (t.program IS NULL AND (t.decimals, t.source) IS DISTINCT FROM (excluded.decimals, excluded.source)))

@@ -92,6 +92,10 @@ impl Tokens {
         Self { postgres }
     }
 
+    pub(super) fn postgres(&self) -> &Postgres {
+        &self.postgres
+    }
+
     /// Stores what was seen on the chain. When it returns Ok, each mint holds this observation or a newer one, with
     /// the extensions of the same moment. `source` says where it was seen: `rpc`, `geyser`, a file's name.
     ///

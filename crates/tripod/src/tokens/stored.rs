@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use tokio_postgres::Row;
 
-use super::Address;
+use super::{Address, Extension, Mint};
 use crate::error::{Error, Result};
 use crate::postgres::{Failure, Unsigned};
 use crate::value::Timestamp;
@@ -39,8 +39,10 @@ pub struct StoredToken {
     /// Who said the names: `chain`, or a list.
     pub named_by: Option<String>,
     /// The slot of the observation; 0 while only lists know the token.
+    #[serde(serialize_with = "as_text")]
     pub slot: u64,
     /// The order within the slot.
+    #[serde(serialize_with = "as_text")]
     pub write_version: u64,
     /// Who said the rest.
     pub source: String,
@@ -70,6 +72,23 @@ pub struct StoredExtension {
 }
 
 impl StoredToken {
+    /// The mint as its account said it; none while only lists know the token.
+    #[must_use]
+    pub fn to_mint(&self) -> Option<Mint> {
+        Some(Mint {
+            program: self.program?,
+            mint_authority: self.mint_authority,
+            supply: self.supply?,
+            decimals: self.decimals,
+            freeze_authority: self.freeze_authority,
+            extensions: self
+                .extensions
+                .iter()
+                .map(|e| Extension::from_store(e.number, e.raw.clone(), e.decode_error.clone()))
+                .collect(),
+        })
+    }
+
     /// From rows of [`BY_MINTS`](super::sql::BY_MINTS)' columns, grouped by mint.
     pub(super) fn from_rows(rows: &[Row]) -> Result<Vec<Self>, Failure> {
         let mut tokens: Vec<Self> = Vec::new();
@@ -122,11 +141,11 @@ pub(super) fn address(bytes: &[u8]) -> Result<Address> {
         .map_err(|_| Error::invalid("address in the store", format!("{} bytes, not 32", bytes.len())))
 }
 
-fn unsigned<F: std::fmt::Display + Copy, T: TryFrom<F>>(column: &str, value: F) -> Result<T> {
+pub(super) fn unsigned<F: std::fmt::Display + Copy, T: TryFrom<F>>(column: &str, value: F) -> Result<T> {
     T::try_from(value).map_err(|_| Error::invalid(column, format!("{value} is out of range")))
 }
 
-fn as_text<S: Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_text<S: Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&value.to_string())
 }
 
