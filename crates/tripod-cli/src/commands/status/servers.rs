@@ -14,6 +14,7 @@ use tripod::{Config, Error, Server};
 
 use super::super::{ask_questdb, questdb_name};
 use crate::args::Global;
+use crate::output;
 
 /// A server that does not answer within this counts as unreachable.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -55,6 +56,9 @@ fn server_status(name: String, kind: &'static str, address: String, answer: Answ
     ServerStatus { name, kind, state, version, address, detail }
 }
 
+/// Characters of what is said about one answer at most: somebody else's server may answer with a whole page.
+const DETAIL_CHARS_MAX: usize = 300;
+
 /// An error and its causes in one line.
 fn chain(error: &Error) -> String {
     let mut text = error.to_string();
@@ -66,7 +70,7 @@ fn chain(error: &Error) -> String {
         }
         cause = error.source();
     }
-    text
+    output::one_line(&text, DETAIL_CHARS_MAX)
 }
 
 pub(super) async fn questdbs(config: &Config) -> Vec<ServerStatus> {
@@ -92,7 +96,7 @@ fn wrong_with_questdb(http: &QuestDbHttp, prefix: &str) -> tripod::Result<Option
     }
     let plan = schema::plan(&schema::read_live(http)?, builtin(), prefix);
     let behind = plan.iter().filter(|action| action.action != ActionKind::None).count();
-    Ok((behind > 0).then(|| format!("schema: {behind} changes are due; run `tripod migrate`")))
+    Ok((behind > 0).then(|| format!("schema: {} due; run `tripod migrate`", output::counted(behind, "change"))))
 }
 
 pub(super) async fn postgres(config: &Config) -> ServerStatus {
