@@ -37,7 +37,7 @@ pub(crate) struct Global {
     /// Directory of the local stack: its servers' files, logs and tripod.toml
     #[arg(long, value_name = "DIR", global = true, env = "TRIPOD_DATA", default_value = ".tripod")]
     pub(crate) data: PathBuf,
-    /// Print one JSON document on stdout instead of words and tables
+    /// Print one JSON document on stdout instead of words and tables; an error is one, too: {"error": …}
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Say nothing but data and errors

@@ -5,10 +5,11 @@
 
 mod stack;
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use tripod::{Advice, Error};
+use tripod::{Advice, Error, Server};
+
+use crate::output;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,8 +89,37 @@ pub(crate) fn verdict(error: &anyhow::Error) -> (Exit, String) {
 fn code_of(error: &Error) -> Exit {
     match error {
         Error::Config { .. } | Error::Invalid { .. } => Exit::Usage,
+        // The password stands in the config.
+        Error::Refused { server, what, code, .. } if refused(*server, what, code.as_deref()) == Refused::Login => {
+            Exit::Usage
+        }
         Error::Unreachable { .. } | Error::Busy { .. } | Error::Deadline { .. } => Exit::Unreachable,
         _ => Exit::False,
+    }
+}
+
+/// What a server's refusal is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    /// Who asks: user or password.
+    Login,
+    /// What this user may do.
+    Right,
+    /// The statement or the value.
+    Other,
+}
+
+/// By the code of PostgreSQL (SQLSTATE), Redis (its error word) or QuestDB (HTTP).
+fn refused(server: Server, what: &str, code: Option<&str>) -> Refused {
+    match code {
+        // The Redis driver keeps no error word of a login; the library's own words tell it from other refusals.
+        None if matches!(server, Server::RedisPrices | Server::RedisEvents) && what.starts_with("the login;") => {
+            Refused::Login
+        }
+        Some("WRONGPASS" | "NOAUTH" | "401") => Refused::Login,
+        Some(state) if state.len() == 5 && state.starts_with("28") => Refused::Login,
+        Some("NOPERM" | "42501" | "403") => Refused::Right,
+        _ => Refused::Other,
     }
 }
 
@@ -103,7 +133,18 @@ fn hint_of(error: &Error) -> String {
         Error::Unreachable { .. } => {
             "`tripod status` shows which servers answer; `tripod up` starts or heals the local stack".into()
         }
-        Error::Refused { .. } => "check user, password and grants in the config (`tripod config show`)".into(),
+        Error::Refused { server, what, code, .. } => match refused(*server, what, code.as_deref()) {
+            Refused::Login | Refused::Right => "check user, password and grants in the config (`tripod config show`)",
+            Refused::Other if what.contains("table does not exist") => {
+                "`tripod migrate` brings the servers to this version's schema"
+            }
+            Refused::Other => "that is the server's own answer; its log says more",
+        }
+        .into(),
+        Error::Journal(tripod_journal::Error::Locked { pid, .. }) => {
+            let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+            format!("{holder} has this bot's journals: end it first, or give this bot another name by TRIPOD__BOT")
+        }
         Error::Invalid { .. } => "correct the value and run the command again; nothing was written".into(),
         Error::Conflict { .. } => {
             "read it again (`tripod settings get`), decide again, and write with --revision of what you read".into()
@@ -120,28 +161,46 @@ fn hint_of(error: &Error) -> String {
     }
 }
 
+/// Characters of a foreign error at most; ours are as long as they must be.
+const FOREIGN_CHARS_MAX: usize = 200;
+
+/// An error and its causes, each once, each in one line.
+fn parts(error: &anyhow::Error) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    for (depth, cause) in error.chain().enumerate() {
+        // What a driver or a server says may be a whole page.
+        let ours = depth == 0 || is_ours(cause);
+        let words = output::one_line(&cause.to_string(), if ours { usize::MAX } else { FOREIGN_CHARS_MAX });
+        // A cause that its outer error already quotes is not said twice.
+        if parts.last().is_none_or(|said| !said.contains(&words)) {
+            parts.push(words);
+        }
+    }
+    parts
+}
+
+fn is_ours(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<Stop>()
+        || error.is::<Error>()
+        || error.is::<tripod_stack::Error>()
+        || error.is::<tripod_journal::Error>()
+}
+
+/// An error and its causes as one sentence.
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
+    parts(error).join(": ")
+}
+
 /// The whole text of an error: the sentence, its causes (each once), the hint.
 pub(crate) fn render(error: &anyhow::Error) -> String {
     let (_, hint) = verdict(error);
-    let mut text = format!("error: {error}");
-    let mut said = error.to_string();
-    for cause in error.chain().skip(1) {
-        let words = cause.to_string();
-        // A cause that its outer error already quotes is not said twice.
-        if !said.contains(&words) {
-            let _ = write!(text, "\n  because: {words}");
-            said = words;
-        }
-    }
-    let _ = write!(text, "\nhint: {hint}");
-    text
+    format!("error: {}\nhint: {hint}", parts(error).join("\n  because: "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use anyhow::Context as _;
-    use tripod::Server;
 
     fn unreachable() -> Error {
         Error::Unreachable {
@@ -161,6 +220,45 @@ mod tests {
              because: connection refused\n\
              hint: `tripod status` shows which servers answer; `tripod up` starts or heals the local stack"
         );
+    }
+
+    #[test]
+    fn a_refused_login_is_wrong_config_and_other_refusals_are_not() {
+        let said = |what: &str, code: Option<&str>| {
+            let code = code.map(str::to_owned);
+            verdict(&Error::Refused { server: Server::QuestDb, what: what.into(), code, source: None }.into())
+        };
+        for code in ["28P01", "28000", "WRONGPASS", "NOAUTH", "401"] {
+            let (exit, hint) = said("the login", Some(code));
+            assert!(exit == Exit::Usage && hint.starts_with("check user, password"), "{code}: {hint}");
+        }
+        for (what, code, words) in [
+            ("no", Some("NOPERM"), "grants"),
+            ("no", Some("42501"), "grants"),
+            ("table does not exist [table=x]", Some("400"), "`tripod migrate`"),
+            ("unexpected token", Some("400"), "its log says more"),
+            ("no", Some("285"), "its log says more"),
+            ("no", None, "its log says more"),
+        ] {
+            let (exit, hint) = said(what, code);
+            assert!(exit == Exit::False && hint.contains(words), "{code:?}: {hint}");
+        }
+    }
+
+    #[test]
+    fn a_journal_that_somebody_has_names_the_process_and_the_way_out() {
+        let locked = tripod_journal::Error::Locked { path: "x".into(), pid: Some(7) };
+        let (exit, hint) = verdict(&Error::Journal(locked).into());
+        assert_eq!(exit, Exit::False);
+        assert!(hint.contains("process 7 ") && hint.contains("TRIPOD__BOT"), "{hint}");
+    }
+
+    #[test]
+    fn a_page_of_a_foreign_server_is_one_short_line() {
+        let inner = std::io::Error::other("<html>\n".repeat(500));
+        let text = render(&Err::<(), _>(inner).context("cannot ask").unwrap_err());
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.chars().count() < 400, "{text}");
     }
 
     #[test]

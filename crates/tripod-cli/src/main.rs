@@ -25,6 +25,9 @@ use crate::args::Arguments;
 use crate::exit::Exit;
 use crate::output::Output;
 
+/// The next step after wrong usage.
+const USAGE_HINT: &str = "`tripod --help` lists the commands, `tripod COMMAND --help` what each takes";
+
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -35,8 +38,10 @@ fn main() -> ExitCode {
     match commands::run(arguments, output) {
         Ok(exit) => exit.into(),
         Err(error) => {
+            let (exit, hint) = exit::verdict(&error);
+            output.failure(&exit::sentence(&error), &hint, exit.code());
             output::complain(&exit::render(&error));
-            exit::verdict(&error).0.into()
+            exit.into()
         }
     }
 }
@@ -56,9 +61,14 @@ fn refuse(error: &clap::Error) -> Exit {
         if std::io::stderr().is_terminal() { error.render().ansi().to_string() } else { error.render().to_string() };
     // clap ends with a line that says the same as the hint.
     let text = text.split("\n\nFor more information").next().unwrap_or(&text);
-    output::complain(text.trim_end());
+    // What was typed could not be read, so it is only looked for.
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    let plain = error.render().to_string();
+    let message = plain.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    Output::new(json, false).failure(message, USAGE_HINT, Exit::Usage.code());
+    output::complain_in_colour(text.trim_end());
     if error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        output::complain("hint: `tripod --help` lists the commands, `tripod COMMAND --help` what each takes");
+        output::complain(&format!("hint: {USAGE_HINT}"));
     }
     Exit::Usage
 }

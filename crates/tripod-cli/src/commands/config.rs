@@ -6,7 +6,7 @@ use tripod::config::reference;
 
 use crate::args::{Config as Command, Global};
 use crate::exit::Exit;
-use crate::output::{self, Output};
+use crate::output::Output;
 
 /// What stands in the place of a secret.
 const HIDDEN: &str = "***";
@@ -16,7 +16,8 @@ pub(super) fn run(command: &Command, global: &Global, output: Output) -> anyhow:
         Command::Check => check(global, output),
         Command::Show => show(global, output),
         Command::Reference => {
-            output::print(&reference())?;
+            let text = reference();
+            output.result(&serde_json::json!({"reference": text}), || text.clone())?;
             Ok(Exit::Done)
         }
     }

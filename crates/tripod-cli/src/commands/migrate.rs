@@ -190,7 +190,7 @@ fn words(migrated: &Migrated, planned_only: bool) -> String {
     }
     let end = match planned_only {
         true => "nothing was changed; `tripod migrate` does it".to_owned(),
-        false => format!("{} changes made", migrated.applied),
+        false => format!("{} made", output::counted(migrated.applied, "change")),
     };
     format!("{}\n{end}", output::table_text(&table))
 }

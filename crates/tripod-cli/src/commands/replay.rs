@@ -9,10 +9,10 @@ use tokio::sync::watch;
 use tripod::ledger::{self, LedgerRow};
 use tripod::tape::questdb::QuestDbHttp;
 use tripod::tape::row::Row as _;
-use tripod::tape::schema::{self, ActionKind};
+use tripod::tape::schema::{self, Action, ActionKind};
 use tripod::tape::spec::TableSpec;
 use tripod::tape::tables::{MarketTrade, Quote};
-use tripod::{Config, Error, Server, Timestamp};
+use tripod::{Config, Timestamp};
 
 use super::{ask_questdb, block_on, questdb_name};
 use crate::args::{Global, Replay};
@@ -69,17 +69,17 @@ fn say_what_it_is(script: &Script, survey: &Survey, output: Output) {
     }
     let listed = u64::try_from(survey.broken.len()).unwrap_or(u64::MAX);
     if survey.broken_lines > listed {
-        output.say(format!("left out: {} more broken lines", survey.broken_lines - listed));
+        output.say(format!("left out: {} more", output::counted(survey.broken_lines - listed, "broken line")));
     }
     if survey.silences_cut > 0 {
         let count = survey.silences_cut;
         output.say(format!("note: gaps of more than a minute in the recordings are shortened to a second: {count}"));
     }
     output.say(format!(
-        "{} trades, {} quotes, {} prices from {}",
-        survey.trades,
-        survey.quotes,
-        survey.prices_only,
+        "{}, {}, {} from {}",
+        output::counted(survey.trades, "trade"),
+        output::counted(survey.quotes, "quote"),
+        output::counted(survey.prices_only, "price"),
         script.names().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     ));
 }
@@ -137,7 +137,7 @@ impl Run {
     }
 
     /// A server that is away or behind is said before anything is recorded.
-    async fn check_servers(&self) -> tripod::Result<()> {
+    async fn check_servers(&self) -> anyhow::Result<()> {
         for (number, server) in self.config.questdb.iter().enumerate() {
             let prefix = self.config.tape.table_prefix.clone();
             let behind = ask_questdb(server, ANSWER_WITHIN, move |http| {
@@ -147,15 +147,7 @@ impl Run {
             })
             .await?;
             if let Some(action) = behind {
-                return Err(Error::Schema {
-                    server: Server::QuestDb,
-                    what: format!(
-                        "{} is not ready for rows: {} {}",
-                        questdb_name(&self.config, number),
-                        action.action,
-                        action.object
-                    ),
-                });
+                return Err(not_ready(&questdb_name(&self.config, number), &action).into());
             }
         }
         Ok(())
@@ -198,6 +190,14 @@ impl Run {
             format!("the same replay with --start-at {} brings the rest and proves the whole", self.script.start()),
         )
     }
+}
+
+fn not_ready(server: &str, action: &Action) -> Stop {
+    let what = match action.action {
+        ActionKind::Create => format!("{server} has no table {}", action.object),
+        _ => format!("{server} has not this version's schema: {} {}: {}", action.action, action.object, action.detail),
+    };
+    Stop::untrue(what, "`tripod migrate` brings the servers to this version's schema")
 }
 
 /// Ends the tape's threads; what they could not deliver is in the journal.

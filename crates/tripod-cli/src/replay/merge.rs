@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use super::source::{Broken, Record, Source};
+use super::source::{Broken, Plausible, Record, Source};
 
 /// The merged stream.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(crate) struct Merge {
 
 #[derive(Debug)]
 struct Feed {
-    source: Source,
+    source: Plausible<Source>,
     next: Option<Record>,
 }
 
@@ -26,7 +26,10 @@ impl Merge {
         let feeds = files
             .iter()
             .enumerate()
-            .map(|(number, path)| Source::open(path, number).map(|source| Feed { source, next: None }))
+            .map(|(number, path)| {
+                let source = Plausible::new(Source::open(path, number)?, path.clone());
+                Ok(Feed { source, next: None })
+            })
             .collect::<Result<_, _>>()?;
         Ok(Self { feeds })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::drive::Driven;
+use super::drive::{Driven, PriceCheck, PricesWritten};
 use super::proof::{SumProof, TableProof};
 use super::survey::Survey;
 use crate::output;
@@ -46,11 +46,14 @@ pub(crate) struct Report {
     prices_written: u64,
     prices_read: u64,
     prices_wrong: u64,
+    /// Prices of this replay were written and found again as they are in the files; says nothing of the rows.
+    prices_proven: bool,
     price_read_us: Quantiles,
     events_published: u64,
     events_read: u64,
     events_repeated: u64,
-    events_trimmed: u64,
+    /// Unknown where the server cannot tell.
+    events_trimmed: Option<u64>,
     elapsed_s: f64,
     record_ns: Tail,
     visible_ms: Quantiles,
@@ -138,6 +141,7 @@ impl Report {
             prices_written: driven.prices.written.accepted,
             prices_read: driven.prices.read.found,
             prices_wrong: check.wrong,
+            prices_proven: why_prices_are_not_proven(&driven.prices.written, check).is_none(),
             price_read_us: micros(&driven.prices.read.latency_ns),
             events_published: driven.events.published,
             events_read: driven.events.read,
@@ -165,16 +169,16 @@ impl Report {
     pub(crate) fn words(&self, facts: &Facts<'_>) -> String {
         let driven = facts.driven;
         let mut text = String::new();
-        let files = if facts.files == 1 { "1 file".to_owned() } else { format!("{} files", facts.files) };
+        let files = output::counted(facts.files, "file");
         let _ = writeln!(
             text,
-            "replayed {} rows of {files} in {:.1} s; the first row stands at {} (--start-at)",
-            facts.survey.rows,
+            "replayed {} of {files} in {:.1} s; the first row stands at {} (--start-at)",
+            output::counted(facts.survey.rows, "row"),
             driven.producing.as_secs_f64(),
             self.start_at,
         );
         if self.lines_broken > 0 {
-            let _ = writeln!(text, "left out {} broken lines", self.lines_broken);
+            let _ = writeln!(text, "left out {}", output::counted(self.lines_broken, "broken line"));
         }
         text.push('\n');
         text += &self.tables_words();
@@ -260,6 +264,9 @@ impl Report {
         if let Some(why) = &written.gave_up {
             let _ = writeln!(text, "  GAVE UP: {why}");
         }
+        if let Some(why) = why_prices_are_not_proven(written, check) {
+            let _ = writeln!(text, "  NOT PROVEN for prices: {why}");
+        }
         text
     }
 
@@ -267,7 +274,9 @@ impl Report {
         let events = &facts.driven.events;
         let mut text = format!(
             "events     {} published, {} read by the group, {} trimmed unread",
-            self.events_published, self.events_read, self.events_trimmed
+            self.events_published,
+            self.events_read,
+            self.events_trimmed.map_or_else(|| "unknown".to_owned(), |count| count.to_string())
         );
         for (count, what) in [
             (events.repeated, "read more than once"),
@@ -315,6 +324,28 @@ impl Report {
             }
         }
         text
+    }
+}
+
+/// What keeps the prices from being proven; none where they are, or where there was none.
+fn why_prices_are_not_proven(written: &PricesWritten, check: &PriceCheck) -> Option<&'static str> {
+    if check.tokens == 0 {
+        return None;
+    }
+    if written.gave_up.is_some() {
+        Some("not all of them could be written")
+    } else if check.wrong > 0 {
+        Some("what Redis has is not what the files say")
+    } else if written.accepted == 0 && written.older > 0 {
+        Some("Redis has newer ones and refused all of these as older")
+    } else if written.accepted == 0 {
+        Some("none was written")
+    } else if check.expired == check.tokens {
+        Some("all had expired, guards and all, before they could be compared")
+    } else if check.equal == 0 {
+        Some("none is as in the files any more: somebody else writes the same tokens")
+    } else {
+        None
     }
 }
 
@@ -366,4 +397,24 @@ fn millis(duration: Duration) -> f64 {
 
 fn shown(value: Option<f64>) -> String {
     value.map_or_else(|| "?".to_owned(), |value| format!("{value:.1}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prices_that_were_all_refused_or_have_all_expired_are_not_proven() {
+        let why = |accepted, older, equal, newer, expired| {
+            let written = PricesWritten { accepted, older, ..PricesWritten::default() };
+            let tokens = equal + newer + expired;
+            why_prices_are_not_proven(&written, &PriceCheck { tokens, equal, newer, expired, ..PriceCheck::default() })
+        };
+        assert_eq!(why(0, 0, 0, 0, 0), None, "a recording without prices");
+        assert_eq!(why(9, 0, 2, 0, 0), None);
+        assert_eq!(why(9, 1, 1, 1, 1), None);
+        assert!(why(0, 9, 0, 2, 0).unwrap().contains("refused all of these as older"));
+        assert!(why(9, 0, 0, 0, 2).unwrap().contains("expired"));
+        assert!(why(9, 0, 0, 1, 1).unwrap().contains("somebody else"));
+    }
 }

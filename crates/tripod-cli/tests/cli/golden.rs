@@ -70,15 +70,30 @@ fn every_command_says_what_to_do_where_there_is_no_stack() {
         &["bench", "tape"],
         &["settings", "get", "x"],
         &["config", "check"],
-        &["config", "show", "--json"],
     ] {
         let said = run(dir.path(), arguments);
         assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{arguments:?}: {said:?}");
         insta::assert_snapshot!("no-stack", said.golden(dir.path()));
     }
+    let said = run(dir.path(), &["config", "show", "--json"]);
+    assert_eq!((said.code, &said.json()["error"]["exit"]), (Some(2), &serde_json::json!(2)), "{said:?}");
     let down = run(dir.path(), &["down", "--json"]);
     assert_eq!(down.code, Some(0), "{down:?}");
     assert_eq!(down.json(), serde_json::json!({"stopped": [], "wiped": false}));
+}
+
+#[test]
+fn an_error_is_one_json_document_too_and_its_words_stay_on_stderr() {
+    let dir = tempfile::tempdir().unwrap();
+    for arguments in [&["--json", "status"][..], &["replay", "no.csv", "--json"], &["fly", "--json"]] {
+        let said = run(dir.path(), arguments);
+        let error = &said.json()["error"];
+        assert_eq!((said.code, &error["exit"]), (Some(2), &serde_json::json!(2)), "{said:?}");
+        for words in ["message", "hint"] {
+            let words = error[words].as_str().unwrap();
+            assert!(!words.is_empty() && said.err.contains(words), "{words}: {said:?}");
+        }
+    }
 }
 
 #[test]
@@ -103,6 +118,8 @@ fn the_reference_is_the_librarys_and_is_a_config() {
     let dir = tempfile::tempdir().unwrap();
     let said = run(dir.path(), &["config", "reference"]);
     assert_eq!((said.code, said.out.as_str()), (Some(0), tripod::config::reference().as_str()));
+    let document = run(dir.path(), &["config", "reference", "--json"]).json();
+    assert_eq!(document, serde_json::json!({"reference": said.out}));
     let file = dir.path().join("tripod.toml");
     std::fs::write(&file, &said.out).unwrap();
     let said = run(dir.path(), &["config", "check", "--config", "tripod.toml", "--json"]);

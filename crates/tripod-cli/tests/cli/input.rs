@@ -73,3 +73,28 @@ fn one_file_given_twice_is_refused() {
     assert_eq!(said.code, Some(2));
     assert!(said.err.contains("have the same name"), "{said:?}");
 }
+
+#[test]
+fn a_line_of_an_absurd_time_is_the_only_one_that_is_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    for absurd in ["2200-01-01", "1971-01-01", "2031-01-01"] {
+        let wrong = trade(4, "143.5").replace("2025-03-25", absurd);
+        let text =
+            [HEADER, &trade(1, "143.5"), &trade(2, "143.6"), &trade(3, "143.7"), &wrong, &trade(5, "143.8")].concat();
+        let said = replay(dir.path(), &text, &[]);
+        assert_eq!(said.code, Some(2), "{said:?}");
+        assert!(said.err.contains("trades.csv line 5: its time ") && !said.err.contains("more broken"), "{said:?}");
+        let said = replay(dir.path(), &text, &["--skip-broken"]);
+        assert!(said.err.contains("4 trades, 0 quotes, 0 prices from "), "{said:?}");
+    }
+}
+
+#[test]
+fn what_a_file_says_does_not_steer_the_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    for arguments in [&[][..], &["--json"], &["--skip-broken"]] {
+        let said = replay(dir.path(), [HEADER, &trade(1, "1"), &trade(2, "\u{1b}[2J\u{202e}9")].concat(), arguments);
+        assert!(said.err.contains("\\u{1b}[2J\\u{202e}9"), "{said:?}");
+        assert!(!(said.out + &said.err).contains(['\u{1b}', '\u{202e}']), "a raw character");
+    }
+}

@@ -235,3 +235,83 @@ fn exit_codes_tell_one_server_away_from_all_away() {
     assert!(servers.as_array().unwrap().iter().all(|server| server["state"] == "unreachable"), "{servers}");
     assert_eq!(finish(&replay(stack.data_dir(), &[TRADES], &[])).code, Some(3));
 }
+
+#[test]
+fn each_login_that_is_wrong_is_named_and_is_a_wrong_config() {
+    let stack = migrated(Servers::ALL);
+    let with = |variable: &str, value: &str, arguments: &[&str]| -> Said {
+        let data = stack.data_dir().display().to_string();
+        tripod().env(variable, value).args(["--data", &data]).args(arguments).output().unwrap().into()
+    };
+    for (variable, server, user) in [
+        ("TRIPOD__POSTGRES__PASSWORD", "postgres", "tripod_bot"),
+        ("TRIPOD__POSTGRES__ADMIN_PASSWORD", "postgres", "tripod_admin"),
+        ("TRIPOD__REDIS__PRICES__PASSWORD", "redis-prices", "tripod_bot"),
+        ("TRIPOD__REDIS__PRICES__ADMIN_PASSWORD", "redis-prices", "tripod_admin"),
+        ("TRIPOD__REDIS__EVENTS__PASSWORD", "redis-events", "tripod_bot"),
+        ("TRIPOD__REDIS__EVENTS__ADMIN_PASSWORD", "redis-events", "tripod_admin"),
+    ] {
+        let said = with(variable, "wrong", &["status", "--json"]);
+        assert_eq!((said.code, &said.json()["ok"]), (Some(1), &json!(false)), "{variable}: {said:?}");
+        for found in said.json()["servers"].as_array().unwrap() {
+            let wrong = found["name"] == server;
+            assert_eq!(found["state"], if wrong { "wrong" } else { "running" }, "{variable}: {found}");
+            let detail = found["detail"].as_str().unwrap();
+            assert!(!wrong || detail.starts_with(&format!("login `{user}`: ")), "{variable}: {detail}");
+        }
+        if variable.ends_with("ADMIN_PASSWORD") {
+            let said = with(variable, "wrong", &["migrate"]);
+            assert_eq!(said.code, Some(2), "{variable}: {said:?}");
+            assert!(said.err.contains("hint: check user, password"), "{said:?}");
+        }
+    }
+    let said = with("TRIPOD__QUESTDB__0__PASSWORD", "wrong", &["migrate"]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    let trades = sample(TRADES).display().to_string();
+    let said = with("TRIPOD__REDIS__EVENTS__PASSWORD", "wrong", &["replay", &trades, "--rows", "10"]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+
+    let page = foreign_server();
+    let said = with("TRIPOD__QUESTDB__0__HTTP", &page, &["status"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.out.lines().all(|line| line.chars().count() < 400) && !said.out.contains('\u{1b}'), "{said:?}");
+    let said = with("TRIPOD__QUESTDB__0__HTTP", &page, &["migrate"]);
+    assert!(said.code == Some(1) && said.err.lines().count() == 2 && said.err.chars().count() < 500, "{said:?}");
+}
+
+/// A web server that is no QuestDB; it lives as long as the test's process.
+fn foreign_server() -> String {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let body = "<html>\u{1b}[2J\r\n<p>Not found</p>\n".repeat(200);
+            let _ = write!(stream, "HTTP/1.1 404 Not Found\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    address
+}
+
+#[test]
+fn two_bots_that_replay_on_one_stack_read_their_own_events() {
+    let stack = migrated(Servers::ALL);
+    let arguments = replay(stack.data_dir(), &[TRADES], &["--json", "--rows", "4000", "--rate", "2000/s"]);
+    let start = |bot: &str| {
+        let mut command = tripod();
+        command.env("TRIPOD__BOT", bot).args(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let children = [start("bot"), start("two")];
+    for child in children {
+        let said = Said::from(child.wait_with_output().unwrap());
+        let report = said.json();
+        assert_eq!((&report["events_published"], &report["events_read"]), (&json!(4000), &json!(4000)), "{said:?}");
+        assert_eq!(report["events_repeated"], 0, "{report}");
+    }
+    let status = run(stack.data_dir(), &["--data", ".", "status", "--json"]).json();
+    let streams = status["streams"].as_array().unwrap();
+    let lengths: Vec<_> = streams.iter().map(|stream| (stream["topic"].as_str().unwrap(), &stream["length"])).collect();
+    assert_eq!(lengths, [("trades", &json!(4000)), ("trades-two", &json!(4000))]);
+}

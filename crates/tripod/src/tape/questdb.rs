@@ -30,7 +30,7 @@ use crate::error::{Error, Result, Server};
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
 /// Characters of the server's words that go into an error.
-const WORDS_CHARS_MAX: usize = 500;
+const WORDS_CHARS_MAX: usize = 200;
 
 /// An answer to [`QuestDbHttp::exec`]. DDL answers with no columns and no rows.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -316,11 +316,22 @@ fn refusal(status: u16, body: &str) -> Error {
     Error::Refused { server: Server::QuestDb, what, code: Some(status.to_string()), source: None }
 }
 
+/// The server's words in one line. Whoever answers at this address may be no QuestDB at all: a page of a web server, or
+/// bytes that would steer a terminal, go no further.
 fn shortened(words: &str) -> String {
-    match words.char_indices().nth(WORDS_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &words[..end]),
-        None => words.to_owned(),
+    // More than is kept, because blanks are drawn together; a large page is not walked to its end.
+    let start: String = words.chars().take(WORDS_CHARS_MAX * 8).map(|c| if steers(c) { ' ' } else { c }).collect();
+    let line = start.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(WORDS_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
     }
+}
+
+/// Control characters, and those that turn the direction of writing.
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! ```text
 //!                          ┌─▶ Recorder::record ─▶ journal ─▶ sink ─▶ QuestDB
 //! script ─▶ producer ──────┼─▶ newest per token ─▶ price writer ─▶ Redis ◀─ price reader
-//!           (own thread)   └─▶ bounded queue ─▶ publisher ─▶ Redis stream ─▶ consumer of the group `replay`
+//!           (own thread)   └─▶ bounded queue ─▶ publisher ─▶ Redis stream ─▶ consumer of the group
 //! ```
 
 mod events;
@@ -32,7 +32,7 @@ use super::pace::Rate;
 use super::script::Script;
 use super::survey::Survey;
 pub(crate) use events::EventsDone;
-pub(crate) use prices::{PriceCheck, PricesDone};
+pub(crate) use prices::{PriceCheck, PricesDone, Written as PricesWritten};
 pub(crate) use settle::Settled;
 
 /// The handles that a bot has.
@@ -40,6 +40,8 @@ pub(crate) struct Legs {
     pub(crate) tape: Tape,
     pub(crate) prices: Prices,
     pub(crate) events: Events,
+    /// Where this bot's events go.
+    pub(crate) channel: events::Channel,
     /// Entries that a stream holds at most.
     pub(crate) events_cap: u64,
 }
@@ -80,7 +82,7 @@ impl Legs {
         let tape = tokio::task::spawn_blocking(move || Tape::open(&opened))
             .await
             .map_err(|_| tripod::Error::Closed("the thread that opens the tape"))??;
-        Ok(Self { tape, prices, events, events_cap: config.events.cap })
+        Ok(Self { tape, prices, events, channel: events::Channel::of(&config.bot), events_cap: config.events.cap })
     }
 }
 
@@ -95,7 +97,7 @@ pub(crate) async fn drive(
 ) -> anyhow::Result<Driven> {
     let newest = prices::NewestPrices::default();
     let (drafts, queue) = tokio::sync::mpsc::channel(events::QUEUE_EVENTS_MAX);
-    let events = events::Flow::open(&legs.events, legs.events_cap).await?;
+    let events = events::Flow::open(&legs.events, &legs.channel, legs.events_cap).await?;
     let (ended, produced_all) = watch::channel(false);
     let price_writer = tokio::spawn(prices::write(legs.prices.clone(), newest.clone(), produced_all.clone()));
     let tokens = survey.newest.keys().copied().collect();

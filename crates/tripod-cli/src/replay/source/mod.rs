@@ -6,13 +6,14 @@
 //!
 //! Picture:
 //! ```text
-//! file ─▶ plain or gzip (by its first bytes) ─▶ lines ─▶ format (by its first line) ─▶ Record
+//! file ─▶ plain or gzip (by its first bytes) ─▶ lines ─▶ format (by its first line) ─▶ time plausible? ─▶ Record
 //! ```
 
 mod barter;
 mod columns;
 mod format;
 mod lines;
+mod plausible;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use tripod::{Decimal, Timestamp, Token};
 
 use format::Format;
 use lines::Lines;
+pub(crate) use plausible::Plausible;
 
 /// One thing that happened on a market, as it was recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! One event for each trade, published in pipelines, read by the group `replay` beside.
+//! One event for each trade, published in pipelines, read by a group beside: topic `trades` and group `replay` for the
+//! bot `bot`, a topic and a group of its own for every other.
 //!
 //! Constraints: at most half of the stream's cap is published and unread, so the cap never takes an unread event. Events
 //! are told apart by the run's id and their number in the payload, not by what Redis calls them: a publish that was
@@ -22,9 +23,6 @@ use super::super::script::Step;
 use super::super::source::{Taker, Trade};
 use outbound::Outbound;
 
-/// The topic of the trades, and the group that reads them here.
-const TOPIC: &str = "trades";
-const GROUP: &str = "replay";
 const KIND: &str = "trade";
 
 /// Events that wait for the publisher at most; more, and the producer waits.
@@ -39,6 +37,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const BLOCK: Duration = Duration::from_millis(100);
 /// Pause after a failed call.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where the trades of one bot's replay go, and who reads them. Bots that shared them would take each other's events, and
+/// fill a stream that each believes to have for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Channel {
+    topic: String,
+    group: String,
+}
+
+impl Channel {
+    pub(super) fn of(bot: &str) -> Self {
+        match bot {
+            "bot" => Self { topic: "trades".to_owned(), group: "replay".to_owned() },
+            other => Self { topic: format!("trades-{other}"), group: format!("replay-{other}") },
+        }
+    }
+}
 
 /// What a trade says to whoever listens.
 #[derive(Debug, Clone, Serialize)]
@@ -100,7 +115,8 @@ pub(crate) struct EventsDone {
     /// What the server says of the group at the end: not given yet, given and not acknowledged, trimmed by the cap.
     pub(crate) lag: u64,
     pub(crate) pending: u64,
-    pub(crate) trimmed: u64,
+    /// Unknown where the server cannot tell any more.
+    pub(crate) trimmed: Option<u64>,
     /// Why the events were given up, if they were.
     pub(crate) gave_up: Option<String>,
 }
@@ -108,7 +124,8 @@ pub(crate) struct EventsDone {
 impl EventsDone {
     /// Every event published was read, and the server agrees that nothing is left or gone.
     pub(crate) fn is_true(&self) -> bool {
-        self.gave_up.is_none() && self.published == self.read && self.lag == 0 && self.pending == 0 && self.trimmed == 0
+        let trimmed = self.trimmed.is_some_and(|count| count > 0);
+        self.gave_up.is_none() && self.published == self.read && self.lag == 0 && self.pending == 0 && !trimmed
     }
 }
 
@@ -135,15 +152,17 @@ impl Unread {
 struct Standing {
     lag: u64,
     pending: u64,
-    trimmed: u64,
+    /// Unknown where the server cannot tell any more.
+    trimmed: Option<u64>,
 }
 
 impl Standing {
-    async fn ask(events: &Events) -> anyhow::Result<Self> {
-        let info = events.info(TOPIC).await?;
-        let group = info.and_then(|info| info.groups.into_iter().find(|group| group.name == GROUP));
-        let group = group.with_context(|| format!("the group {GROUP} of {TOPIC} is gone"))?;
-        let trimmed = group.trimmed_unread.unwrap_or(0) + group.trimmed_pending;
+    async fn ask(events: &Events, channel: &Channel) -> anyhow::Result<Self> {
+        let Channel { topic, group: name } = channel;
+        let info = events.info(topic).await?;
+        let group = info.and_then(|info| info.groups.into_iter().find(|group| group.name == *name));
+        let group = group.with_context(|| format!("the group {name} of {topic} is gone"))?;
+        let trimmed = group.trimmed_unread.map(|unread| unread + group.trimmed_pending);
         Ok(Self { lag: group.lag, pending: group.pending, trimmed })
     }
 }
@@ -152,29 +171,33 @@ impl Standing {
 pub(super) struct Flow {
     run: Uuid,
     events: Events,
+    channel: Channel,
     consumer: Consumer,
     unread_max: usize,
     leftovers: u64,
-    trimmed_before: u64,
+    trimmed_before: Option<u64>,
 }
 
 impl Flow {
     /// Joins the group and takes over what an earlier, killed run left in it.
-    pub(super) async fn open(events: &Events, cap: u64) -> anyhow::Result<Self> {
+    pub(super) async fn open(events: &Events, channel: &Channel, cap: u64) -> anyhow::Result<Self> {
         let options = ConsumerOptions { name: None, start: Start::Newest, batch: PIPELINE_EVENTS_MAX, block: BLOCK };
-        let mut consumer = events.consumer(TOPIC, GROUP, options).await?;
-        let (leftovers, trimmed_before) =
-            drain(events, &mut consumer).await.context("cannot take over the events that an earlier replay left")?;
+        let mut consumer = events.consumer(&channel.topic, &channel.group, options).await?;
+        let (leftovers, trimmed_before) = drain(events, channel, &mut consumer)
+            .await
+            .context("cannot take over the events that an earlier replay left")?;
         let unread_max = usize::try_from(cap / 2).unwrap_or(usize::MAX).max(1);
-        Ok(Self { run: Uuid::new_v4(), events: events.clone(), consumer, unread_max, leftovers, trimmed_before })
+        let (run, events, channel) = (Uuid::new_v4(), events.clone(), channel.clone());
+        Ok(Self { run, events, channel, consumer, unread_max, leftovers, trimmed_before })
     }
 
     /// Publishes what comes until the queue is closed, reads it beside, and asks the server at the end.
     pub(super) async fn run(self, queue: Receiver<TradeEvent>) -> anyhow::Result<EventsDone> {
-        let Self { run, events, mut consumer, unread_max, leftovers, trimmed_before } = self;
+        let Self { run, events, channel, mut consumer, unread_max, leftovers, trimmed_before } = self;
         let unread = Arc::new(Unread::default());
         let (all_published, ending) = watch::channel(false);
-        let outbound = Outbound { run, publisher: events.publisher(TOPIC)?, unread_max, unread: Arc::clone(&unread) };
+        let outbound =
+            Outbound { run, publisher: events.publisher(&channel.topic)?, unread_max, unread: Arc::clone(&unread) };
         let publishing = tokio::spawn(async move {
             let published = outbound.run(queue).await;
             let _ = all_published.send(true);
@@ -193,11 +216,12 @@ impl Flow {
             gave_up: publish_failure.or(inbound.gave_up),
             ..EventsDone::default()
         };
-        match Standing::ask(&events).await {
+        match Standing::ask(&events, &channel).await {
             Ok(standing) => {
                 done.lag = standing.lag;
                 done.pending = standing.pending;
-                done.trimmed = standing.trimmed.saturating_sub(trimmed_before);
+                let since = |(now, before): (u64, u64)| now.saturating_sub(before);
+                done.trimmed = standing.trimmed.zip(trimmed_before).map(since);
             }
             Err(error) => done.gave_up = Some(format!("{error:#}")),
         }
@@ -207,19 +231,42 @@ impl Flow {
 
 /// Reads and acknowledges until the server says that nothing is left for the group: how many that were, and how many
 /// had been trimmed before.
-async fn drain(events: &Events, consumer: &mut Consumer) -> anyhow::Result<(u64, u64)> {
+async fn drain(events: &Events, channel: &Channel, consumer: &mut Consumer) -> anyhow::Result<(u64, Option<u64>)> {
     let deadline = Instant::now() + PATIENCE;
     let mut leftovers = 0;
     loop {
         let ids: Vec<_> = consumer.next().await?.iter().map(|event| event.id).collect();
         consumer.ack(&ids).await?;
         leftovers += u64::try_from(ids.len()).unwrap_or(u64::MAX);
-        let group = Standing::ask(events).await?;
+        let group = Standing::ask(events, channel).await?;
         if group.lag == 0 && group.pending == 0 {
             return Ok((leftovers, group.trimmed));
         }
         if Instant::now() > deadline {
-            bail!("the group {GROUP} of {TOPIC} still has {} unread and {} pending events", group.lag, group.pending);
+            let Channel { topic, group: name } = channel;
+            bail!("the group {name} of {topic} still has {} unread and {} pending events", group.lag, group.pending);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_bot_has_the_plain_names_and_every_other_its_own() {
+        let named = |bot| (Channel::of(bot).topic, Channel::of(bot).group);
+        assert_eq!(named("bot"), ("trades".to_owned(), "replay".to_owned()));
+        assert_eq!(named("two"), ("trades-two".to_owned(), "replay-two".to_owned()));
+    }
+
+    #[test]
+    fn an_unknown_count_of_trimmed_events_is_neither_zero_nor_a_loss() {
+        let mut done = EventsDone { published: 3, read: 3, ..EventsDone::default() };
+        assert!(done.trimmed.is_none() && done.is_true());
+        done.trimmed = Some(1);
+        assert!(!done.is_true());
+        done = EventsDone { published: 3, read: 2, ..EventsDone::default() };
+        assert!(!done.is_true());
     }
 }
