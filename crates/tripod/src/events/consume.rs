@@ -8,7 +8,9 @@
 //! ```text
 //!            ┌ claims due? ── XAUTOCLAIM: pending longer than claim_after, of anybody ──┐
 //! next() ────┤                                                                          ├──▶ batch ──▶ handler ──▶ ack()
-//!            └ else ───────── XREADGROUP > BLOCK, on a connection of its own ───────────┘
+//!            └ else ── XREADGROUP > and XGROUP SETID, one script; the group's place is in ┘
+//!                      the append-only file; none there: XREAD BLOCK until one is, on a
+//!                      connection of its own, and the script once more
 //! ```
 //! A `next()` that is dropped half-way costs nothing but time: the connection is closed, and what the server had
 //! delivered to it is pending and claimed later.
@@ -24,7 +26,7 @@ use futures_util::future::poll_immediate;
 use super::entry::{Entry, parse_entry};
 use super::{Event, EventId, Topic};
 use crate::error::{Advice, Error, Result};
-use crate::redis::{Dedicated, GROUP_CLAIM, GROUP_CREATE, GROUP_LEAVE, Label, Link, backoff, code_of};
+use crate::redis::{Dedicated, GROUP_CLAIM, GROUP_CREATE, GROUP_LEAVE, GROUP_READ, Label, Link, backoff, code_of};
 use crate::value::Uuid;
 
 /// Ids that one claim looks at; more would hold up the server (100: 0.3 ms).
@@ -279,28 +281,45 @@ impl Consumer {
         self.read().await
     }
 
+    /// What is there; where nothing is, waits until something is or the block time is over. A read that blocks cannot be
+    /// part of a script, and outside of one the group's read counter does not survive a restart of the server.
     async fn read(&mut self) -> Result<Vec<Event>> {
+        let (position, events) = self.read_now().await?;
+        if !events.is_empty() || !self.await_event(&position).await? {
+            return Ok(events);
+        }
+        // Another one of the group may have been faster; then this is empty too.
+        Ok(self.read_now().await?.1)
+    }
+
+    /// Where the group stood, and what comes after.
+    async fn read_now(&mut self) -> Result<(String, Vec<Event>)> {
+        let mut command = GROUP_READ.call(1);
+        command.arg(&self.topic.stream).arg(self.group.as_str()).arg(self.name.as_str()).arg(self.options.batch);
+        let (position, entries): (String, Vec<Value>) = self.link.script("read events", &GROUP_READ, &command).await?;
+        let events = self.take_in(entries, false);
+        if let Some(last) = events.last() {
+            self.newest = self.newest.max(last.id);
+        }
+        Ok((position, events))
+    }
+
+    /// Whether the stream got an entry after `position` within the block time.
+    async fn await_event(&mut self, position: &str) -> Result<bool> {
         if self.connection.as_ref().is_none_or(Dedicated::is_broken) {
             self.connection = None;
             self.connection = Some(self.link.dedicated().await?);
         }
         let Some(connection) = &mut self.connection else {
-            return Ok(Vec::new());
+            return Ok(false);
         };
-        let mut command = cmd("XREADGROUP");
-        command.arg("GROUP").arg(self.group.as_str()).arg(self.name.as_str());
-        command.arg("COUNT").arg(self.options.batch);
         // 0 would mean to wait for ever.
         let block_ms = u64::try_from(self.options.block.as_millis()).unwrap_or(u64::MAX).max(1);
-        command.arg("BLOCK").arg(block_ms).arg("STREAMS").arg(&self.topic.stream).arg(">");
-        let answer: Option<Vec<(Value, Vec<Value>)>> =
-            connection.query("read events", &command, self.options.block).await?;
-        let entries = answer.into_iter().flatten().flat_map(|(_, entries)| entries).collect();
-        let events = self.take_in(entries, false);
-        if let Some(last) = events.last() {
-            self.newest = self.newest.max(last.id);
-        }
-        Ok(events)
+        let mut command = cmd("XREAD");
+        command.arg("COUNT").arg(1).arg("BLOCK").arg(block_ms);
+        command.arg("STREAMS").arg(&self.topic.stream).arg(position);
+        let answer: Value = connection.query("await events", &command, self.options.block).await?;
+        Ok(answer != Value::Nil)
     }
 
     /// Claims one page; the next one is due at once as long as there is more.

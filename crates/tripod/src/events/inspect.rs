@@ -44,7 +44,7 @@ pub struct GroupInfo {
     /// Entries given to a consumer and not acknowledged.
     pub pending: u64,
     /// Entries that the cap trimmed before the group was given them; `None` where that cannot be known: an entry was
-    /// deleted by hand, or the group was made by other means.
+    /// deleted by hand, the group was made by other means, or a restart lost its read counter.
     pub trimmed_unread: Option<u64>,
     /// Entries that were given to a consumer, not acknowledged, and are trimmed: nobody can be given them again.
     pub trimmed_pending: u64,
@@ -153,6 +153,14 @@ impl Stream {
         if self.deleted_by_hand {
             return None;
         }
+        if self.added == self.length {
+            return Some(0);
+        }
+        // A group that stands somewhere has read something, unless the counter was lost: Redis before 7.2 loses it at a
+        // restart where the group was not read by this crate's script.
+        if group.read == Some(0) && group.last_delivered != EventId::default() {
+            return None;
+        }
         self.added.checked_sub(group.read?)?.checked_sub(lag)
     }
 }
@@ -253,9 +261,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_known_is_not_guessed() {
-        assert_eq!(stream(10, 25).trimmed_unread(&group(None, 5), 10), None);
-        let edited = Stream { deleted_by_hand: true, ..stream(10, 25) };
+        let full = stream(10, 25);
+        assert_eq!(full.trimmed_unread(&group(None, 5), 10), None);
+        let edited = Stream { deleted_by_hand: true, ..full };
         assert_eq!(edited.trimmed_unread(&group(Some(5), 5), 10), None);
-        assert_eq!(stream(10, 10).trimmed_unread(&group(Some(9), 5), 5), None, "counters that contradict each other");
+        assert_eq!(full.trimmed_unread(&group(Some(24), 20), 5), None, "counters that contradict each other");
+        assert_eq!(full.trimmed_unread(&group(Some(0), 20), 5), None, "a counter that a restart has lost");
+        assert_eq!(full.trimmed_unread(&group(Some(0), 0), 10), Some(15), "a group that has never read");
+        assert_eq!(stream(10, 10).trimmed_unread(&group(Some(0), 5), 5), Some(0), "nothing was ever trimmed");
     }
 }

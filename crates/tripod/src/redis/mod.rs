@@ -32,7 +32,7 @@ pub use settings::{Finding, FindingAction, check_instance};
 pub(crate) use dedicated::Dedicated;
 pub(crate) use fault::code_of;
 pub(crate) use link::backoff;
-pub(crate) use scripts::{GROUP_CLAIM, GROUP_CREATE, GROUP_LEAVE, PRICE_WRITE, PUBLISH_ONCE};
+pub(crate) use scripts::{GROUP_CLAIM, GROUP_CREATE, GROUP_LEAVE, GROUP_READ, PRICE_WRITE, PUBLISH_ONCE};
 pub(crate) use subscription::{Delivery, Subscription};
 
 use crate::error::{Error, Result};

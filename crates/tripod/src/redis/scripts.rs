@@ -14,6 +14,9 @@ pub(crate) static PUBLISH_ONCE: LazyLock<Lua> = LazyLock::new(|| Lua::new(includ
 /// Makes a consumer group whose read counter is right from the start.
 pub(crate) static GROUP_CREATE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("scripts/group_create.lua")));
 
+/// Reads as one of a group, so that the group's place survives a restart and a failover.
+pub(crate) static GROUP_READ: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("scripts/group_read.lua")));
+
 /// Claims what dead consumers left, and counts what the cap had trimmed before.
 pub(crate) static GROUP_CLAIM: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("scripts/group_claim.lua")));
 
