@@ -87,8 +87,11 @@ pub(crate) fn prepare(stack: &Stack, server: ServerName) -> Result<()> {
     }
     write_private(&dir.join("redis.conf"), &format!("{template}{own}"), None)?;
     let (bot, admin) = passwords(stack, server);
+    // Nobody can log in as the default user. It may do everything all the same: Redis before 8.4 replays a transaction of
+    // its append-only file (and what a script wrote is one) only as far as the default user may, and drops the rest
+    // without a word.
     let acl = format!(
-        "user default off nopass resetchannels -@all\nuser {ADMIN} on >{} ~* &* +@all\nuser {BOT} on >{} {BOT_RULES}\n",
+        "user default off resetpass resetchannels ~* &* +@all\nuser {ADMIN} on >{} ~* &* +@all\nuser {BOT} on >{} {BOT_RULES}\n",
         admin.expose(),
         bot.expose()
     );

@@ -356,7 +356,6 @@ async fn a_group_made_again_begins_before_what_was_not_acknowledged() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_outlives_a_killed_server_and_a_dropped_call() {
     let server = TestRedis::events();
-    restart::let_transactions_be_replayed(&server).await;
     let events = Events::connect(&capped(server.config(), 10_000)).await.unwrap();
     let publisher = events.publisher("fills").unwrap();
     let mut consumer = events.consumer("fills", "ledger", options()).await.unwrap();

@@ -18,21 +18,12 @@ async fn position(server: &TestRedis, topic: &str, name: &str) -> (String, Optio
     (text(&group["last-delivered-id"]), number("entries-read"), number("pending").unwrap())
 }
 
-/// Redis before 8.4 replays a transaction of its append-only file, and what a script wrote is one, only as far as its
-/// default user may; what it may not is dropped without a word. The user stays off: nobody can log in as it.
-pub(super) async fn let_transactions_be_replayed(server: &TestRedis) {
-    let mut ask = server.ask().await;
-    ::redis::cmd("ACL").arg(&["SETUSER", "default", "off", "~*", "&*", "+@all"]).exec_async(&mut ask).await.unwrap();
-    ::redis::cmd("ACL").arg("SAVE").exec_async(&mut ask).await.unwrap();
-}
-
 /// Publishes more than the cap while two consumers of a group read and acknowledge everything, and ends the server:
 /// afterwards the group stands where it stood.
 async fn keeps_its_place(in_order: bool) {
     const CAP: u64 = 1000;
     const COUNT: u64 = 3 * CAP + 7;
     let server = TestRedis::events();
-    let_transactions_be_replayed(&server).await;
     let events = Events::connect(&capped(server.config(), CAP)).await.unwrap();
     let publisher = events.publisher("fills").unwrap();
     let mut readers = [
