@@ -174,7 +174,11 @@ impl Error {
                 format!("repair {} or move it away, then run `tripod up` again", path.display())
             }
             Self::State { path, .. } => {
-                format!("restore {} from a copy, or remove its directory to start with empty servers", path.display())
+                format!(
+                    "remove {} and run `tripod up`: the data stay and get new passwords; or delete them with \
+                     `tripod down --wipe --yes`",
+                    path.display()
+                )
             }
             Self::Setup { .. } => "run `tripod up` again; what was half made is removed first".to_owned(),
             Self::Failed { log, .. } | Self::NotReady { log, .. } | Self::Supervisor { log, .. } => {

@@ -80,6 +80,8 @@ pub(crate) fn prepare(stack: &Stack) -> Result<()> {
     let data = data(stack);
     if !data.exists() {
         make(stack, &data)?;
+    } else if stack.state.logins_are_old {
+        renew_logins(stack, &data)?;
     }
     let owner = stack.state.account.as_ref();
     let port = stack.state.ports.postgres;
@@ -149,6 +151,33 @@ fn make(stack: &Stack, data: &Path) -> Result<()> {
     std::fs::rename(&new, data).during("rename", &new)
 }
 
+/// Gives the roles of a cluster that is there the passwords of this stack. No server runs on it.
+fn renew_logins(stack: &Stack, data: &Path) -> Result<()> {
+    remove_if_there(&data.join("postmaster.pid"))?;
+    let passwords = &stack.state.passwords;
+    let sql = format!(
+        "ALTER ROLE {ADMIN} PASSWORD '{}';\n\nALTER ROLE {BOT} PASSWORD '{}';\n\n",
+        passwords.postgres_admin.expose(),
+        passwords.postgres_bot.expose()
+    );
+    let mut single = tool(stack, "postgres");
+    single.args(["--single", "-j", "-c", "log_min_error_statement=panic", "-c", "password_encryption=scram-sha-256"]);
+    // Known as a tool of this stack by that.
+    single.arg("-c").arg(format!("cluster_name={}", process::initdb_tag(&stack.state.id)));
+    single.arg("-D").arg(data).arg("postgres");
+    run(single, &sql).map_err(|words| Error::Setup {
+        server: ServerName::Postgres,
+        what: format!("the data in {} got no new passwords: {words}", data.display()),
+    })
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e).during("remove", path),
+        _ => Ok(()),
+    }
+}
+
 fn tool(stack: &Stack, name: &str) -> Command {
     let mut command = clean_command(stack.state.programs.postgres_bin.join(name));
     if let Some(account) = &stack.state.account {
@@ -182,10 +211,7 @@ pub(crate) fn command(stack: &Stack) -> Result<Command> {
     let socket = format!(".s.PGSQL.{}", stack.state.ports.postgres);
     let sockets = stack.state.places.postgres_sockets();
     for stale in [data.join("postmaster.pid"), sockets.join(&socket), sockets.join(format!("{socket}.lock"))] {
-        match std::fs::remove_file(&stale) {
-            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e).during("remove", &stale),
-            _ => {}
-        }
+        remove_if_there(&stale)?;
     }
     let mut command = tool(stack, "postgres");
     command.arg("-D").arg(&data).arg("-c").arg(format!("cluster_name={}", stack.tag(ServerName::Postgres)));

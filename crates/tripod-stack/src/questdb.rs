@@ -180,7 +180,8 @@ fn elapsed_seconds(report: &str) -> Option<u64> {
 /// Keeps the archive that a run which ended in order has written. Best effort: without one the next start is slower.
 pub(crate) fn keep_archive(stack: &Stack) {
     let (new, place) = (new_archive(stack), &stack.state.programs.questdb_archive);
-    if !new.is_file() || place.is_file() {
+    // The place is not known where the state was lost.
+    if !new.is_file() || place.is_file() || !place.is_absolute() {
         return;
     }
     // The cache may be on another disk: copied beside its place, and put there at once when all of it is on disk.

@@ -74,11 +74,11 @@ pub(crate) fn prepare(stack: &Stack, server: ServerName) -> Result<()> {
     let users = dir.join("users.acl");
     let mut own = format!(
         "\n# This stack's own; written at each `tripod up`.\n\
-         port {}\nunixsocket {}\nunixsocketperm 700\ndir {}\naclfile {}\nset-proc-title yes\n\
+         port {}\nunixsocket {}\nunixsocketperm 700\n{}\naclfile {}\nset-proc-title yes\n\
          proc-title-template \"{{title}} {}\"\n",
         stack.state.ports.first(server),
         quoted(&stack.state.places.redis_socket(server)),
-        quoted(&dir),
+        directory_line(&dir),
         quoted(&users),
         stack.tag(server),
     );
@@ -93,6 +93,11 @@ pub(crate) fn prepare(stack: &Stack, server: ServerName) -> Result<()> {
         bot.expose()
     );
     write_private(&users, &acl, None)
+}
+
+/// The line of its config that says where it works.
+pub(crate) fn directory_line(dir: &std::path::Path) -> String {
+    format!("dir {}", quoted(dir))
 }
 
 /// A path as Redis reads it back from its config.

@@ -101,7 +101,8 @@ impl TestStack {
         // What a dead process of the same id left.
         let _ = std::fs::remove_dir_all(&dir);
         let (layout, _) = Layout::make(&dir)?;
-        let stack = Stack::create(&layout, true, Owner::Test, servers)?;
+        let stack = Stack::fresh(&layout, true, Owner::Test, servers)?;
+        stack.write()?;
         let guardian = Some(guard(&stack)?);
         let mut test = Self { stack, children: Mutex::default(), guardian, supervisor: None };
         up::ready_to_start(&mut test.stack)?;

@@ -29,7 +29,7 @@ use crate::server::{Probe, Servers};
 use crate::state::{Lock, Stack};
 use crate::supervisor::Place;
 use crate::wait::{Deadline, pause};
-use crate::{ServerName, config_file, endings, process, stop, supervisor};
+use crate::{ServerName, config_file, down, endings, process, stop, strays, supervisor};
 
 /// Time for everything; the first start on a busy machine takes ten seconds.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -115,10 +115,13 @@ pub struct UpReport {
 pub fn up(options: &Options) -> Result<UpReport> {
     let deadline = Deadline::after(options.deadline);
     let (layout, made_home) = Layout::make(&options.data_dir)?;
-    let _lock = Lock::take(&layout, deadline)?;
-    let mut stack = match Stack::read(&layout)? {
-        Some(stack) => stack,
-        None => Stack::create(&layout, made_home, options.owner, options.servers)?,
+    let mut lock = Lock::take(&layout, deadline)?;
+    if made_home {
+        lock.remember_home_was_made(&layout)?;
+    }
+    let (mut stack, born) = match Stack::read(&layout)? {
+        Some(stack) => (stack, true),
+        None => (begin(&layout, lock.home_was_made(), options)?, false),
     };
     let mut report = UpReport {
         servers: Vec::new(),
@@ -138,7 +141,13 @@ pub fn up(options: &Options) -> Result<UpReport> {
         }
     }
     stack.state.servers = servers;
-    ready_to_start(&mut stack)?;
+    if let Err(error) = ready_to_start(&mut stack) {
+        if !born {
+            // Best effort: the refusal is what counts.
+            let _ = down::remove_unborn(&layout, lock.home_was_made());
+        }
+        return Err(error);
+    }
     let ran: HashSet<ServerName> = running(&stack).collect();
     report.started = servers.iter().filter(|server| !ran.contains(server)).collect();
     for attempt in 1.. {
@@ -164,6 +173,22 @@ pub fn up(options: &Options) -> Result<UpReport> {
     report.servers = servers.iter().map(|server| look(&stack, server, true, ANSWER_WITHIN)).collect();
     report.took = deadline.waited();
     Ok(report)
+}
+
+/// A stack for a directory without a state: a new one, or one whose state was lost. Then its servers are ended, its data
+/// are kept.
+fn begin(layout: &Layout, made_home: bool, options: &Options) -> Result<Stack> {
+    let lost = down::holds_a_stack(layout)?;
+    if !lost {
+        return Stack::fresh(layout, made_home, options.owner, options.servers);
+    }
+    let _place = Place::clear(layout)?;
+    let mut stack = match strays::end(layout, None)?.id {
+        Some(id) => Stack::with_id(layout, id, made_home, options.owner, options.servers)?,
+        None => Stack::fresh(layout, made_home, options.owner, options.servers)?,
+    };
+    stack.state.logins_are_old = stack.state.places.postgres.join("data").exists();
+    Ok(stack)
 }
 
 /// Those with a live main process.
@@ -209,6 +234,9 @@ fn start(stack: &mut Stack, options: &Options, deadline: Deadline, notes: &mut V
     let held = choose_ports(stack, notes)?;
     stack.state.wanted = true;
     prepare(stack)?;
+    if std::mem::take(&mut stack.state.logins_are_old) {
+        stack.write()?;
+    }
     drop(held);
     let (program, arguments) = &options.supervisor;
     let mut command = Command::new(program);
