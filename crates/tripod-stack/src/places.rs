@@ -4,7 +4,7 @@
 //! above its own. Whatever is chosen is recorded before it is made, and is removed by a wipe only if its name holds the
 //! stack's id and it is a real directory: a damaged state file must not lead a wipe anywhere else.
 
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, chown, lchown};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -64,15 +64,18 @@ impl Places {
             .collect()
     }
 
-    /// Makes both, owned as they must be.
-    pub(crate) fn make(&self, account: Option<&Account>) -> Result<()> {
+    /// Makes both, owned as they must be: by the caller, or by the `user` whose stack it is.
+    pub(crate) fn make(&self, account: Option<&Account>, user: Option<&Account>) -> Result<()> {
         if self.postgres.starts_with(VAR_LIB) {
             std::fs::create_dir_all(VAR_LIB).during("make directory", Path::new(VAR_LIB))?;
         }
         make_dir(&self.sockets, PASSABLE)?;
         // In a directory that everybody writes to, somebody could have been faster.
         let owner = std::fs::symlink_metadata(&self.sockets).during("look at", &self.sockets)?.uid();
-        if owner != rustix::process::geteuid().as_raw() {
+        let caller = rustix::process::geteuid().as_raw();
+        if let Some(user) = user.filter(|_| owner == caller) {
+            lchown(&self.sockets, Some(user.uid), Some(user.gid)).during("change the owner of", &self.sockets)?;
+        } else if owner != caller && user.is_none_or(|user| user.uid != owner) {
             return Err(Error::DataDir { path: self.sockets.clone(), what: format!("belongs to user {owner}") });
         }
         for dir in [self.postgres.clone(), self.postgres_sockets()] {

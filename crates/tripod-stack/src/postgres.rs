@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::error::{During as _, Error, Result};
 use crate::layout::remove_dir;
-use crate::programs::{major, named, path_dirs, version_line};
+use crate::programs::{major, named, not_it, path_dirs, version_line, why_not};
 use crate::secrets::write_private;
 use crate::server::{Probe, clean_command};
 use crate::state::{Programs, Stack};
@@ -42,8 +42,9 @@ const LEFTOVERS_END: Duration = Duration::from_secs(5);
 pub(crate) fn find(programs: &mut Programs) -> Result<()> {
     let wanted = versions::major("POSTGRES_MAJOR_MIN");
     let what = format!("PostgreSQL {wanted} or newer (`postgres` and `initdb`)");
-    let places = match named("TRIPOD_POSTGRES_BIN", &what)? {
-        Some(dir) => vec![dir],
+    let named = named("TRIPOD_POSTGRES_BIN", &what)?;
+    let places = match &named {
+        Some(dir) => vec![dir.clone()],
         None => {
             let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
             let mut installed: Vec<(Option<u32>, PathBuf)> =
@@ -68,7 +69,16 @@ pub(crate) fn find(programs: &mut Programs) -> Result<()> {
             return Ok(());
         }
     }
-    Err(Error::Missing { what, looked: "TRIPOD_POSTGRES_BIN, /usr/lib/postgresql/*/bin, PATH".to_owned() })
+    if let Some(dir) = named {
+        let absent = ["postgres", "initdb"].into_iter().find(|name| !dir.join(name).is_file());
+        let why = match absent {
+            Some(name) => format!("there is no `{name}` in it"),
+            None => why_not(&dir.join("postgres"), version_line(&dir.join("postgres"), "--version").as_deref()),
+        };
+        return Err(not_it("TRIPOD_POSTGRES_BIN", &dir, &format!("a directory with {what}"), &why));
+    }
+    let looked = "TRIPOD_POSTGRES_BIN, /usr/lib/postgresql/*/bin, PATH".to_owned();
+    Err(Error::Missing { what, looked, wrong: None })
 }
 
 fn data(stack: &Stack) -> PathBuf {
@@ -180,7 +190,7 @@ fn remove_if_there(path: &Path) -> Result<()> {
 
 fn tool(stack: &Stack, name: &str) -> Command {
     let mut command = clean_command(stack.state.programs.postgres_bin.join(name));
-    if let Some(account) = &stack.state.account {
+    if let Some(account) = stack.state.account.clone().or_else(|| stack.user()) {
         account.apply(&mut command);
     }
     command

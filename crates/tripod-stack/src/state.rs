@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::Account;
+use crate::account::{Account, hand_over};
 use crate::error::{During as _, Error, Result};
 use crate::layout::Layout;
 use crate::secrets::{Secret, hex, write_private};
@@ -191,6 +191,11 @@ impl Stack {
         Ok(Self { layout: layout.clone(), state })
     }
 
+    /// The normal user whose stack it is, where the caller is root: the servers run as that user.
+    pub(crate) fn user(&self) -> Option<Account> {
+        Account::owner_of(&self.layout.stack())
+    }
+
     /// Replaces the file.
     pub(crate) fn write(&self) -> Result<()> {
         let path = self.layout.state();
@@ -243,6 +248,22 @@ impl Lock {
 
 /// Opens a lock file without changing it, making it where it is missing.
 pub(crate) fn open_lock(path: &Path) -> Result<File> {
+    open_or_make(path, File::options().read(true).write(true))
+}
+
+/// Opens a file, or makes it: then for its owner alone, who is the owner of its directory. A file that was there keeps
+/// its owner: it may be a link to one of somebody else's.
+pub(crate) fn open_or_make(path: &Path, options: &mut std::fs::OpenOptions) -> Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).during("open", path)
+    match options.clone().create_new(true).mode(0o600).open(path) {
+        Ok(file) => {
+            hand_over(&file, path).during("change the owner of", path)?;
+            Ok(file)
+        }
+        // Or made anew where it was removed in between.
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            options.clone().create(true).mode(0o600).open(path).during("open", path)
+        }
+        Err(e) => Err(e).during("open", path),
+    }
 }

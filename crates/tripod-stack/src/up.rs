@@ -100,6 +100,8 @@ pub struct UpReport {
     pub config: PathBuf,
     /// The background process.
     pub supervisor_pid: u32,
+    /// Whether it was started by this call; also where every server ran already.
+    pub supervisor_started: bool,
     /// From the call to everything ready.
     pub took: Duration,
     /// What is not as somebody may expect it: a port that changed, data in another place.
@@ -128,6 +130,7 @@ pub fn up(options: &Options) -> Result<UpReport> {
         started: Vec::new(),
         config: layout.config(),
         supervisor_pid: 0,
+        supervisor_started: false,
         took: Duration::ZERO,
         notes: notes(&stack),
     };
@@ -150,14 +153,19 @@ pub fn up(options: &Options) -> Result<UpReport> {
     }
     let ran: HashSet<ServerName> = running(&stack).collect();
     report.started = servers.iter().filter(|server| !ran.contains(server)).collect();
+    if supervisor.is_none() && stack.state.wanted && !ran.is_empty() {
+        report.notes.push("the supervisor had ended; it was started again".to_owned());
+    }
     for attempt in 1.. {
+        let logs = LogEnds::of(&stack);
         match start(&mut stack, options, deadline, &mut report.notes) {
             Ok(pid) => {
                 report.supervisor_pid = pid;
+                report.supervisor_started = true;
                 break;
             }
             // Somebody was faster on a port: others are chosen.
-            Err(Error::Failed { server, tail, .. }) if attempt < PORT_TRIES && in_use(&tail) => {
+            Err(Error::Failed { server, .. }) if attempt < PORT_TRIES && logs.say_in_use(&stack, server) => {
                 let _place = Place::clear(&layout)?;
                 stop::kill(&stack, server)?;
                 forget_ports(&mut stack, server, &mut report.notes);
@@ -199,7 +207,10 @@ fn running(stack: &Stack) -> impl Iterator<Item = ServerName> {
 /// Everything that can be refused before anything is changed.
 pub(crate) fn ready_to_start(stack: &mut Stack) -> Result<()> {
     for server in stack.state.servers.iter() {
-        stack.find_programs(server)?;
+        // What root finds, the user whose stack it is may not be able to read.
+        if stack.user().is_none() || !stack.has_programs(server) {
+            stack.find_programs(server)?;
+        }
     }
     config_file::check(stack)?;
     let mut places = vec![stack.layout.home().to_owned()];
@@ -220,7 +231,7 @@ pub(crate) fn ready_to_start(stack: &mut Stack) -> Result<()> {
 pub(crate) fn prepare(stack: &Stack) -> Result<()> {
     stack.write()?;
     make_dir(&stack.layout.logs(), PRIVATE)?;
-    stack.state.places.make(stack.state.account.as_ref())?;
+    stack.state.places.make(stack.state.account.as_ref(), stack.user().as_ref())?;
     for server in stack.state.servers.iter() {
         endings::forget(&stack.layout, server)?;
         stack.prepare(server)?;
@@ -340,10 +351,28 @@ pub(crate) fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 
-/// Whether a server's last words are about a port that somebody has.
-pub(crate) fn in_use(tail: &str) -> bool {
-    let tail = tail.to_ascii_lowercase();
-    ["address already in use", "could not bind", "address in use"].iter().any(|words| tail.contains(words))
+/// Where each log ended before a start: what stands behind is that start's own.
+pub(crate) struct LogEnds(HashMap<ServerName, u64>);
+
+impl LogEnds {
+    pub(crate) fn of(stack: &Stack) -> Self {
+        let end = |server| std::fs::metadata(stack.layout.log(server)).map_or(0, |meta| meta.len());
+        Self(stack.state.servers.iter().map(|server| (server, end(server))).collect())
+    }
+
+    /// Whether the server said since then that somebody has its port. QuestDB says it above a long list of calls.
+    pub(crate) fn say_in_use(&self, stack: &Stack, server: ServerName) -> bool {
+        let log = std::fs::read(stack.layout.log(server)).unwrap_or_default();
+        let before = self.0.get(&server).and_then(|end| usize::try_from(*end).ok()).unwrap_or(0);
+        // One that is shorter now was begun anew.
+        in_use(&String::from_utf8_lossy(log.get(before..).unwrap_or(&log)))
+    }
+}
+
+/// Whether a server's words are about a port that somebody has.
+fn in_use(words: &str) -> bool {
+    let words = words.to_ascii_lowercase();
+    ["address already in use", "could not bind", "address in use"].iter().any(|mark| words.contains(mark))
 }
 
 /// What is in another place than one would look.
