@@ -5,7 +5,7 @@
 //! stack's id and it is a real directory: a damaged state file must not lead a wipe anywhere else.
 
 use std::os::unix::fs::{MetadataExt as _, chown, lchown};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,15 @@ impl Places {
             .map(PathBuf::as_path)
             .filter(|p| !p.starts_with(layout.home()))
             .collect()
+    }
+
+    /// Whether both are in the data directory or named after the stack: root must not be led anywhere by a user's state.
+    pub(crate) fn are_ours(&self, layout: &Layout, id: &str) -> bool {
+        [&self.sockets, &self.postgres].into_iter().all(|place| {
+            let plain = !place.components().any(|part| part == Component::ParentDir);
+            let named = place.file_name().is_some_and(|name| name.to_str() == Some(&format!("tripod-{id}")));
+            plain && (named || place.starts_with(layout.stack()))
+        })
     }
 
     /// Makes both, owned as they must be: by the caller, or by the `user` whose stack it is.
@@ -137,6 +146,18 @@ mod tests {
 
         let (layout, _) = Layout::make(dir.path()).unwrap();
         assert!(Places::choose(&layout, "00ff", None).outside(&layout).is_empty());
+    }
+
+    #[test]
+    fn a_state_names_no_other_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let (layout, _) = Layout::make(dir.path()).unwrap();
+        let right = Places::choose(&layout, "00ff", None);
+        assert!(right.are_ours(&layout, "00ff"));
+        assert!(Places { sockets: "/tmp/tripod-00ff".into(), ..right.clone() }.are_ours(&layout, "00ff"));
+        for wrong in [PathBuf::from("/etc"), layout.stack().join("../../etc"), "/tmp/tripod-00aa".into()] {
+            assert!(!Places { postgres: wrong, ..right.clone() }.are_ours(&layout, "00ff"));
+        }
     }
 
     #[test]

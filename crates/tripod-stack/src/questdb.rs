@@ -209,7 +209,8 @@ fn elapsed_seconds(report: &str) -> Option<u64> {
 pub(crate) fn keep_archive(stack: &Stack) {
     let (new, place) = (new_archive(stack), &stack.state.programs.questdb_archive);
     // The place is not known where the state was lost.
-    if !new.is_file() || place.is_file() || !place.is_absolute() {
+    // And root writes nowhere because a user's file says so.
+    if !new.is_file() || place.is_file() || !place.is_absolute() || stack.user().is_some() {
         return;
     }
     // The cache may be on another disk: copied beside its place, and put there at once when all of it is on disk.

@@ -148,7 +148,15 @@ impl Stack {
             state.places.moved(&state.home, layout, &state.id, state.account.as_ref());
             state.home = layout.home().to_owned();
         }
-        Ok(Some(Self { layout: layout.clone(), state }))
+        if !state.places.are_ours(layout, &state.id) {
+            return Err(wrong("names a place that no `up` makes".to_owned()));
+        }
+        let mut stack = Self { layout: layout.clone(), state };
+        if stack.user().is_some() {
+            // Everything runs as that user; no other account is taken from a file that the user can write.
+            stack.state.account = None;
+        }
+        Ok(Some(stack))
     }
 
     /// A new one, not written yet.
