@@ -1,8 +1,11 @@
 //! The unprivileged account that PostgreSQL runs as when Tripod runs as root: PostgreSQL refuses to run as root.
 //!
 //! Constraints: the directories above the account's own must let it through, and only the kernel knows whether they do
-//! (owners, groups, access lists, mounts). So it is asked, by a process of that account.
+//! (owners, groups, access lists, mounts). So it is asked, by a process of that account. A stack that a normal user made
+//! stays that user's when root works on it: what is written is handed over, and the servers run as that user.
 
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt as _, fchown, lchown};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -42,6 +45,15 @@ impl Account {
         })
     }
 
+    /// The normal user whose directory `dir` is, where the caller is root.
+    pub(crate) fn owner_of(dir: &Path) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let found = std::fs::symlink_metadata(dir).ok().filter(|found| found.uid() != 0)?;
+        Some(Self { name: format!("user {}", found.uid()), uid: found.uid(), gid: found.gid() })
+    }
+
     /// Makes `command` run as this account. The standard library clears the supplementary groups with it.
     pub(crate) fn apply(&self, command: &mut Command) {
         command.uid(self.uid).gid(self.gid);
@@ -53,6 +65,22 @@ impl Account {
         command.arg("-x").arg(dir).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.apply(&mut command);
         command.status().is_ok_and(|status| status.success())
+    }
+}
+
+/// Gives a file that was just made to the owner of its directory, where root made it.
+pub(crate) fn hand_over(file: &File, path: &Path) -> std::io::Result<()> {
+    match path.parent().and_then(Account::owner_of) {
+        Some(owner) => fchown(file, Some(owner.uid), Some(owner.gid)),
+        None => Ok(()),
+    }
+}
+
+/// The same with a directory that was just made.
+pub(crate) fn hand_over_dir(path: &Path) -> std::io::Result<()> {
+    match path.parent().and_then(Account::owner_of) {
+        Some(owner) => lchown(path, Some(owner.uid), Some(owner.gid)),
+        None => Ok(()),
     }
 }
 

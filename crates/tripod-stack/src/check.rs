@@ -45,7 +45,7 @@ pub struct ServerState {
     pub version: Option<String>,
     /// `host:port`: of HTTP for QuestDB.
     pub address: String,
-    /// Why it is not running; empty where it is.
+    /// Why it is not running, and that nothing would start it again; empty where all is well.
     pub detail: String,
 }
 
@@ -69,6 +69,10 @@ pub fn check(data_dir: &Path) -> Result<Vec<ServerState>> {
     }))
 }
 
+fn alone(supervised: bool) -> &'static str {
+    if supervised { "" } else { "; no supervisor: run `tripod up`" }
+}
+
 pub(crate) fn look(stack: &Stack, server: ServerName, supervised: bool, at_most: Duration) -> ServerState {
     let pid = process::main_of(&stack.state.id, server).map(|main| main.pid.as_raw_nonzero().get().unsigned_abs());
     let (state, version, detail) = match pid {
@@ -81,12 +85,12 @@ pub(crate) fn look(stack: &Stack, server: ServerName, supervised: bool, at_most:
                 format!("the supervisor starts it again; {} times so far, last: {}", endings.count, endings.last),
             )
         }
-        None => (RunState::Dead, None, "ended, and there is no supervisor; run `tripod up`".to_owned()),
+        None => (RunState::Dead, None, "ended; no supervisor; run `tripod up`".to_owned()),
         Some(_) => match stack.probe(server, at_most) {
             Probe::Ready(version) if supervised => (RunState::Running, version, String::new()),
-            Probe::Ready(version) => (RunState::Running, version, "without a supervisor; run `tripod up`".to_owned()),
-            Probe::Starting(why) => (RunState::Starting, None, why),
-            Probe::Silent(why) => (RunState::Unreachable, None, why),
+            Probe::Ready(version) => (RunState::Running, version, "no supervisor; run `tripod up`".to_owned()),
+            Probe::Starting(why) => (RunState::Starting, None, why + alone(supervised)),
+            Probe::Silent(why) => (RunState::Unreachable, None, why + alone(supervised)),
         },
     };
     let address = format!("127.0.0.1:{}", stack.state.ports.first(server));

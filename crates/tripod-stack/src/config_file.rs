@@ -36,12 +36,20 @@ pub(crate) fn write(stack: &Stack) -> Result<()> {
     write_private(&path, &new, None)
 }
 
-/// Removes what [`write`] wrote; the file too where nothing else is in it.
-pub(crate) fn remove(stack: &Stack) -> Result<()> {
+/// Removes what [`write`] wrote; the file too where nothing else is in it. One that cannot be edited stays, and is said.
+pub(crate) fn remove(stack: &Stack) -> Result<Option<String>> {
     let path = stack.layout.config();
-    let Some((text, mut document)) = read(&path)? else { return Ok(()) };
+    match read(&path) {
+        Ok(None) => Ok(None),
+        Ok(Some((text, document))) => remove_from(stack, &path, &text, document).map(|()| None),
+        Err(error @ Error::Config { .. }) => Ok(Some(error.to_string())),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove_from(stack: &Stack, path: &Path, text: &str, mut document: DocumentMut) -> Result<()> {
     if text == fresh(stack) {
-        return std::fs::remove_file(&path).during("remove", &path);
+        return std::fs::remove_file(path).during("remove", path);
     }
     for server in stack.state.servers.iter() {
         for (table, keys) in owned(stack, server) {
@@ -53,9 +61,9 @@ pub(crate) fn remove(stack: &Stack) -> Result<()> {
     }
     prune(document.as_table_mut());
     if document.as_table().is_empty() {
-        return std::fs::remove_file(&path).during("remove", &path);
+        return std::fs::remove_file(path).during("remove", path);
     }
-    write_private(&path, &document.to_string(), None)
+    write_private(path, &document.to_string(), None)
 }
 
 /// The file as it is, where there is one, and as it should be.
@@ -154,6 +162,9 @@ fn read(path: &Path) -> Result<Option<(String, DocumentMut)>> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+            return Err(Error::Config { path: path.to_owned(), what: "is not text in UTF-8".to_owned() });
+        }
         Err(e) => return Err(e).during("read", path),
     };
     // Of the parser's words only where: the rest quotes the line, which may hold a password.

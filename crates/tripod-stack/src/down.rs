@@ -14,7 +14,7 @@ use crate::layout::{Layout, remove_dir};
 use crate::state::{Lock, Stack};
 use crate::supervisor::Place;
 use crate::wait::Deadline;
-use crate::{ServerName, config_file, places, postgres, stop};
+use crate::{Owner, ServerName, Servers, config_file, places, postgres, stop, strays};
 
 /// Time to wait for an `up` or another `down` that is at work.
 const LOCK_WITHIN: Duration = Duration::from_secs(90);
@@ -29,6 +29,10 @@ pub struct DownReport {
     pub killed: Vec<ServerName>,
     /// Whether the stack's files were removed.
     pub wiped: bool,
+    /// Whether there was a stack at all.
+    pub found: bool,
+    /// What was left, and why.
+    pub notes: Vec<String>,
 }
 
 /// Ends the supervisor and all servers of the stack in `data_dir`; does nothing where there is none. With `wipe` it
@@ -49,33 +53,103 @@ pub fn down(data_dir: &Path, wipe: bool) -> Result<DownReport> {
         return Err(Error::NotOurs { path: layout.home().to_owned() });
     }
     let lock = Lock::take(&layout, Deadline::after(LOCK_WITHIN))?;
-    let Some(mut stack) = Stack::read(&layout)? else {
-        return if wipe { wipe_unborn(&layout) } else { Ok(DownReport::default()) };
+    let mut stack = match Stack::read(&layout) {
+        Ok(Some(stack)) => stack,
+        Ok(None) => return down_without_state(&layout, &lock, wipe),
+        Err(Error::State { .. }) if wipe => return down_without_state(&layout, &lock, wipe),
+        Err(error) => return Err(error),
     };
     let place = Place::clear(&layout)?;
     stack.state.wanted = false;
     stack.write()?;
-    let mut report = DownReport::default();
-    for (server, by_force) in stop::stop(&stack, &ServerName::ALL)? {
-        report.stopped.push(server);
-        if by_force {
-            report.killed.push(server);
-        }
-    }
+    let mut report = DownReport { found: true, ..DownReport::default() };
+    report.add(stop::stop(&stack, &ServerName::ALL)?);
     stop::kill_rest(&stack)?;
     if wipe {
-        remove(&stack)?;
+        // Of a state that was lost and made anew.
+        report.add(strays::end(&layout, Some(&stack.state.id))?.servers);
+        report.notes.extend(remove(&stack)?);
         report.wiped = true;
     }
     drop((place, lock));
     Ok(report)
 }
 
+impl DownReport {
+    fn add(&mut self, ended: Vec<(ServerName, bool)>) {
+        for (server, by_force) in ended {
+            self.stopped.push(server);
+            if by_force {
+                self.killed.push(server);
+            }
+        }
+    }
+}
+
+/// The state was never written, was lost or cannot be read: what belongs to the directory is found without it.
+fn down_without_state(layout: &Layout, lock: &Lock, wipe: bool) -> Result<DownReport> {
+    let holds = match holds_a_stack(layout) {
+        // Somebody else's: nothing of ours runs there.
+        Err(Error::NotOurs { .. }) if !wipe => return Ok(DownReport::default()),
+        other => other?,
+    };
+    if !holds {
+        if wipe {
+            remove_unborn(layout, lock.home_was_made())?;
+        }
+        return Ok(DownReport { found: wipe, wiped: wipe, ..DownReport::default() });
+    }
+    let _place = Place::clear(layout)?;
+    let ended = strays::end(layout, None)?;
+    let mut report = DownReport { found: true, ..DownReport::default() };
+    report.add(ended.servers);
+    if wipe {
+        let made = lock.home_was_made();
+        let stack = match ended.id {
+            Some(id) => Stack::with_id(layout, id, made, Owner::Operator, Servers::ALL)?,
+            None => Stack::fresh(layout, made, Owner::Operator, Servers::ALL)?,
+        };
+        report.notes.extend(remove(&stack)?);
+        report.wiped = true;
+    }
+    Ok(report)
+}
+
+/// Whether the directory holds what an `up` leaves once it got further than its state, though the state may be lost.
+/// Fails on a directory of somebody else's, where something is in it that no `up` makes.
+pub(crate) fn holds_a_stack(layout: &Layout) -> Result<bool> {
+    let dir = layout.stack();
+    let mut more = false;
+    let mut theirs = false;
+    for entry in std::fs::read_dir(&dir).during("read", &dir)? {
+        let name = entry.during("read", &dir)?.file_name();
+        let name = name.to_str().unwrap_or_default();
+        match name {
+            "lock" => {}
+            "state.json" | "supervisor.lock" => more = true,
+            "control" | "logs" | "sockets" => {}
+            _ if name.starts_with("state.json.") || name.ends_with(".jsa") => {}
+            _ if ServerName::ALL.iter().any(|server| server.as_str() == name) => {}
+            _ => theirs = true,
+        }
+    }
+    // A server's name alone may be anybody's directory: a lock of the supervisor is ours.
+    let unborn = !more
+        && std::fs::read_dir(&dir).during("read", &dir)?.flatten().all(|entry| {
+            let name = entry.file_name();
+            name == "lock" || name.to_string_lossy().starts_with("state.json.")
+        });
+    if layout.state().exists() || (more && !theirs) || unborn {
+        return Ok(more);
+    }
+    Err(Error::NotOurs { path: layout.home().to_owned() })
+}
+
 /// Removes everything that `up` made. The state goes last but for its directory, so that a wipe that is interrupted
 /// can be repeated.
-pub(crate) fn remove(stack: &Stack) -> Result<()> {
+pub(crate) fn remove(stack: &Stack) -> Result<Option<String>> {
     postgres::remove_shared_memory(stack);
-    config_file::remove(stack)?;
+    let note = config_file::remove(stack)?;
     for place in stack.state.places.outside(&stack.layout) {
         places::remove_outside(place, &stack.state.id)?;
     }
@@ -97,21 +171,18 @@ pub(crate) fn remove(stack: &Stack) -> Result<()> {
         // Stays where there is something else in it: journals, backups.
         let _ = std::fs::remove_dir(stack.layout.home());
     }
-    Ok(())
+    Ok(note)
 }
 
-/// What an `up` leaves that was killed before it wrote its state: a directory with its lock.
-fn wipe_unborn(layout: &Layout) -> Result<DownReport> {
-    let dir = layout.stack();
-    let not_ours = || Error::NotOurs { path: layout.home().to_owned() };
-    let state = layout.state();
-    for entry in std::fs::read_dir(&dir).during("read", &dir)? {
-        let path = entry.during("read", &dir)?.path();
-        let beside = path.to_str().zip(state.to_str()).is_some_and(|(path, state)| path.starts_with(state));
-        if path != layout.lock() && !beside {
-            return Err(not_ours());
-        }
+/// What an `up` leaves that was killed, or that refused, before it wrote its state: a directory with its lock.
+pub(crate) fn remove_unborn(layout: &Layout, made_home: bool) -> Result<()> {
+    if holds_a_stack(layout)? {
+        return Ok(());
     }
-    remove_dir(&dir)?;
-    Ok(DownReport { wiped: true, ..DownReport::default() })
+    remove_dir(&layout.stack())?;
+    if made_home {
+        // Stays where there is something else in it.
+        let _ = std::fs::remove_dir(layout.home());
+    }
+    Ok(())
 }

@@ -15,12 +15,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A program or file that a server needs is not on this machine, or is too old.
-    #[error("{what} was not found; looked at {looked}")]
+    #[error("{}", missing(what, looked, wrong.as_deref()))]
     Missing {
         /// What is missing, with the oldest version taken.
         what: String,
         /// Where it was looked for.
         looked: String,
+        /// Why what a variable of the environment names is not it, where one does.
+        wrong: Option<String>,
     },
     /// The data directory cannot be used as one.
     #[error("the data directory {path} {what}", path = path.display())]
@@ -150,11 +152,22 @@ pub enum Error {
     },
 }
 
+fn missing(what: &str, looked: &str, wrong: Option<&str>) -> String {
+    match wrong {
+        Some(wrong) => format!("{looked}, which is not {what}: {wrong}"),
+        None => format!("{what} was not found; looked at {looked}"),
+    }
+}
+
 impl Error {
     /// The next step, where there is one to name.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::Missing { looked, wrong: Some(_), .. } => {
+                let variable = looked.split(' ').next().unwrap_or_default();
+                format!("correct {variable}, or unset it: then the usual places are looked at")
+            }
             Self::Missing { .. } => {
                 "run scripts/install-servers, or name the place in TRIPOD_QUESTDB_JAR, TRIPOD_JAVA, \
                                      TRIPOD_POSTGRES_BIN or TRIPOD_REDIS_SERVER"
@@ -174,7 +187,11 @@ impl Error {
                 format!("repair {} or move it away, then run `tripod up` again", path.display())
             }
             Self::State { path, .. } => {
-                format!("restore {} from a copy, or remove its directory to start with empty servers", path.display())
+                format!(
+                    "remove {} and run `tripod up`: the data stay and get new passwords; or delete them with \
+                     `tripod down --wipe --yes`",
+                    path.display()
+                )
             }
             Self::Setup { .. } => "run `tripod up` again; what was half made is removed first".to_owned(),
             Self::Failed { log, .. } | Self::NotReady { log, .. } | Self::Supervisor { log, .. } => {

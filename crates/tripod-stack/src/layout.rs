@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::ServerName;
+use crate::account::hand_over_dir;
 use crate::error::{During as _, Error, Result};
 use crate::wait::{Deadline, until};
 
@@ -56,6 +57,17 @@ impl Layout {
     /// Of a directory that is made where it is missing; says whether it was.
     pub(crate) fn make(data_dir: &Path) -> Result<(Self, bool)> {
         let wrong = |what: String| Error::DataDir { path: data_dir.to_owned(), what };
+        // It stands in config files, line by line, and in a state that is text.
+        let whole = std::path::absolute(data_dir).during("find", data_dir)?;
+        match whole.to_str() {
+            None => return Err(wrong("has a name that is not UTF-8".to_owned())),
+            Some(path) if path.chars().any(char::is_control) => {
+                let path = PathBuf::from(path.escape_debug().to_string());
+                let what = "has a control character (a line break, a tab) in its path".to_owned();
+                return Err(Error::DataDir { path, what });
+            }
+            Some(_) => {}
+        }
         let missing = !data_dir.exists();
         if missing {
             std::fs::DirBuilder::new()
@@ -68,7 +80,8 @@ impl Layout {
         match std::fs::symlink_metadata(layout.stack()) {
             Ok(found) if found.is_dir() => {}
             Ok(_) => return Err(wrong(format!("holds a `{STACK_DIR}` that is not a directory"))),
-            Err(_) => make_dir(&layout.stack(), PASSABLE).map_err(|e| match e {
+            // Whoever makes it is whose stack it is.
+            Err(_) => make_own_dir(&layout.stack(), PASSABLE, false).map_err(|e| match e {
                 Error::Io { source, .. } => wrong(format!("cannot be written to: {source}")),
                 other => other,
             })?,
@@ -129,6 +142,10 @@ impl Layout {
 
 /// Makes a directory of exactly this mode, whatever the umask is; one that is there keeps its content.
 pub(crate) fn make_dir(path: &Path, mode: u32) -> Result<()> {
+    make_own_dir(path, mode, true)
+}
+
+fn make_own_dir(path: &Path, mode: u32, hand_over: bool) -> Result<()> {
     match std::fs::DirBuilder::new().mode(mode).create(path) {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
             let found = std::fs::symlink_metadata(path).during("look at", path)?;
@@ -139,7 +156,12 @@ pub(crate) fn make_dir(path: &Path, mode: u32) -> Result<()> {
                 });
             }
         }
-        other => other.during("make directory", path)?,
+        other => {
+            other.during("make directory", path)?;
+            if hand_over {
+                hand_over_dir(path).during("change the owner of", path)?;
+            }
+        }
     }
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).during("set the mode of", path)
 }

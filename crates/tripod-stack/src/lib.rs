@@ -33,6 +33,7 @@ mod secrets;
 mod server;
 mod state;
 mod stop;
+mod strays;
 mod supervisor;
 mod test_stack;
 mod up;

@@ -4,8 +4,8 @@
 //! above its own. Whatever is chosen is recorded before it is made, and is removed by a wipe only if its name holds the
 //! stack's id and it is a real directory: a damaged state file must not lead a wipe anywhere else.
 
-use std::os::unix::fs::{MetadataExt as _, chown};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt as _, chown, lchown};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -64,15 +64,27 @@ impl Places {
             .collect()
     }
 
-    /// Makes both, owned as they must be.
-    pub(crate) fn make(&self, account: Option<&Account>) -> Result<()> {
+    /// Whether both are in the data directory or named after the stack: root must not be led anywhere by a user's state.
+    pub(crate) fn are_ours(&self, layout: &Layout, id: &str) -> bool {
+        [&self.sockets, &self.postgres].into_iter().all(|place| {
+            let plain = !place.components().any(|part| part == Component::ParentDir);
+            let named = place.file_name().is_some_and(|name| name.to_str() == Some(&format!("tripod-{id}")));
+            plain && (named || place.starts_with(layout.stack()))
+        })
+    }
+
+    /// Makes both, owned as they must be: by the caller, or by the `user` whose stack it is.
+    pub(crate) fn make(&self, account: Option<&Account>, user: Option<&Account>) -> Result<()> {
         if self.postgres.starts_with(VAR_LIB) {
             std::fs::create_dir_all(VAR_LIB).during("make directory", Path::new(VAR_LIB))?;
         }
         make_dir(&self.sockets, PASSABLE)?;
         // In a directory that everybody writes to, somebody could have been faster.
         let owner = std::fs::symlink_metadata(&self.sockets).during("look at", &self.sockets)?.uid();
-        if owner != rustix::process::geteuid().as_raw() {
+        let caller = rustix::process::geteuid().as_raw();
+        if let Some(user) = user.filter(|_| owner == caller) {
+            lchown(&self.sockets, Some(user.uid), Some(user.gid)).during("change the owner of", &self.sockets)?;
+        } else if owner != caller && user.is_none_or(|user| user.uid != owner) {
             return Err(Error::DataDir { path: self.sockets.clone(), what: format!("belongs to user {owner}") });
         }
         for dir in [self.postgres.clone(), self.postgres_sockets()] {
@@ -134,6 +146,18 @@ mod tests {
 
         let (layout, _) = Layout::make(dir.path()).unwrap();
         assert!(Places::choose(&layout, "00ff", None).outside(&layout).is_empty());
+    }
+
+    #[test]
+    fn a_state_names_no_other_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let (layout, _) = Layout::make(dir.path()).unwrap();
+        let right = Places::choose(&layout, "00ff", None);
+        assert!(right.are_ours(&layout, "00ff"));
+        assert!(Places { sockets: "/tmp/tripod-00ff".into(), ..right.clone() }.are_ours(&layout, "00ff"));
+        for wrong in [PathBuf::from("/etc"), layout.stack().join("../../etc"), "/tmp/tripod-00aa".into()] {
+            assert!(!Places { postgres: wrong, ..right.clone() }.are_ours(&layout, "00ff"));
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::error::{During as _, Error, Result};
 use crate::layout::remove_dir;
-use crate::programs::{major, named, path_dirs, version_line};
+use crate::programs::{major, named, not_it, path_dirs, version_line, why_not};
 use crate::secrets::write_private;
 use crate::server::{Probe, clean_command};
 use crate::state::{Programs, Stack};
@@ -42,8 +42,9 @@ const LEFTOVERS_END: Duration = Duration::from_secs(5);
 pub(crate) fn find(programs: &mut Programs) -> Result<()> {
     let wanted = versions::major("POSTGRES_MAJOR_MIN");
     let what = format!("PostgreSQL {wanted} or newer (`postgres` and `initdb`)");
-    let places = match named("TRIPOD_POSTGRES_BIN", &what)? {
-        Some(dir) => vec![dir],
+    let named = named("TRIPOD_POSTGRES_BIN", &what)?;
+    let places = match &named {
+        Some(dir) => vec![dir.clone()],
         None => {
             let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
             let mut installed: Vec<(Option<u32>, PathBuf)> =
@@ -68,7 +69,16 @@ pub(crate) fn find(programs: &mut Programs) -> Result<()> {
             return Ok(());
         }
     }
-    Err(Error::Missing { what, looked: "TRIPOD_POSTGRES_BIN, /usr/lib/postgresql/*/bin, PATH".to_owned() })
+    if let Some(dir) = named {
+        let absent = ["postgres", "initdb"].into_iter().find(|name| !dir.join(name).is_file());
+        let why = match absent {
+            Some(name) => format!("there is no `{name}` in it"),
+            None => why_not(&dir.join("postgres"), version_line(&dir.join("postgres"), "--version").as_deref()),
+        };
+        return Err(not_it("TRIPOD_POSTGRES_BIN", &dir, &format!("a directory with {what}"), &why));
+    }
+    let looked = "TRIPOD_POSTGRES_BIN, /usr/lib/postgresql/*/bin, PATH".to_owned();
+    Err(Error::Missing { what, looked, wrong: None })
 }
 
 fn data(stack: &Stack) -> PathBuf {
@@ -80,6 +90,8 @@ pub(crate) fn prepare(stack: &Stack) -> Result<()> {
     let data = data(stack);
     if !data.exists() {
         make(stack, &data)?;
+    } else if stack.state.logins_are_old {
+        renew_logins(stack, &data)?;
     }
     let owner = stack.state.account.as_ref();
     let port = stack.state.ports.postgres;
@@ -149,9 +161,36 @@ fn make(stack: &Stack, data: &Path) -> Result<()> {
     std::fs::rename(&new, data).during("rename", &new)
 }
 
+/// Gives the roles of a cluster that is there the passwords of this stack. No server runs on it.
+fn renew_logins(stack: &Stack, data: &Path) -> Result<()> {
+    remove_if_there(&data.join("postmaster.pid"))?;
+    let passwords = &stack.state.passwords;
+    let sql = format!(
+        "ALTER ROLE {ADMIN} PASSWORD '{}';\n\nALTER ROLE {BOT} PASSWORD '{}';\n\n",
+        passwords.postgres_admin.expose(),
+        passwords.postgres_bot.expose()
+    );
+    let mut single = tool(stack, "postgres");
+    single.args(["--single", "-j", "-c", "log_min_error_statement=panic", "-c", "password_encryption=scram-sha-256"]);
+    // Known as a tool of this stack by that.
+    single.arg("-c").arg(format!("cluster_name={}", process::initdb_tag(&stack.state.id)));
+    single.arg("-D").arg(data).arg("postgres");
+    run(single, &sql).map_err(|words| Error::Setup {
+        server: ServerName::Postgres,
+        what: format!("the data in {} got no new passwords: {words}", data.display()),
+    })
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e).during("remove", path),
+        _ => Ok(()),
+    }
+}
+
 fn tool(stack: &Stack, name: &str) -> Command {
     let mut command = clean_command(stack.state.programs.postgres_bin.join(name));
-    if let Some(account) = &stack.state.account {
+    if let Some(account) = stack.state.account.clone().or_else(|| stack.user()) {
         account.apply(&mut command);
     }
     command
@@ -182,10 +221,7 @@ pub(crate) fn command(stack: &Stack) -> Result<Command> {
     let socket = format!(".s.PGSQL.{}", stack.state.ports.postgres);
     let sockets = stack.state.places.postgres_sockets();
     for stale in [data.join("postmaster.pid"), sockets.join(&socket), sockets.join(format!("{socket}.lock"))] {
-        match std::fs::remove_file(&stale) {
-            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e).during("remove", &stale),
-            _ => {}
-        }
+        remove_if_there(&stale)?;
     }
     let mut command = tool(stack, "postgres");
     command.arg("-D").arg(&data).arg("-c").arg(format!("cluster_name={}", stack.tag(ServerName::Postgres)));

@@ -94,7 +94,7 @@ fn look(id: &str, pid: Pid) -> Option<Process> {
 }
 
 /// Whose command line it is, and whether it is a helper's.
-fn recognise(id: &str, line: &[u8]) -> Option<(Option<ServerName>, bool)> {
+pub(crate) fn recognise(id: &str, line: &[u8]) -> Option<(Option<ServerName>, bool)> {
     let prefix = format!("tripod-{id}-");
     if !line.windows(prefix.len()).any(|window| window == prefix.as_bytes()) {
         return None;

@@ -11,7 +11,24 @@ pub(crate) fn named(variable: &str, what: &str) -> Result<Option<PathBuf>> {
     let path = PathBuf::from(value);
     match std::path::absolute(&path) {
         Ok(absolute) if absolute.exists() => Ok(Some(absolute)),
-        _ => Err(Error::Missing { what: what.to_owned(), looked: format!("{} (from {variable})", path.display()) }),
+        _ => Err(not_it(variable, &path, what, "there is no such file")),
+    }
+}
+
+/// What `variable` names is there and is something else.
+pub(crate) fn not_it(variable: &str, path: &Path, what: &str, why: &str) -> Error {
+    Error::Missing {
+        what: what.to_owned(),
+        looked: format!("{variable} names {}", path.display()),
+        wrong: Some(why.to_owned()),
+    }
+}
+
+/// What went wrong with a program that was to say its version.
+pub(crate) fn why_not(program: &Path, said: Option<&str>) -> String {
+    match said {
+        Some(said) => format!("it says `{}`", said.trim()),
+        None => format!("{} does not run, or does not say its version", program.display()),
     }
 }
 
@@ -32,8 +49,11 @@ pub(crate) fn cache_dir() -> Option<PathBuf> {
 
 /// What a program says to `--version`, first line.
 pub(crate) fn version_line(program: &Path, argument: impl AsRef<OsStr>) -> Option<String> {
-    let output = crate::server::clean_command(program).arg(argument).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
+    let output =
+        crate::server::clean_command(program).arg(argument).stdin(std::process::Stdio::null()).output().ok()?;
+    // Java says it on standard error.
+    let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    let text = String::from_utf8(said).ok()?;
     text.lines().next().map(str::to_owned).filter(|_| output.status.success())
 }
 

@@ -20,9 +20,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::ServerName;
+use crate::account::hand_over;
 use crate::error::{During as _, Error, Result};
 use crate::layout::{PRIVATE, make_dir, remove_dir};
-use crate::programs::{cache_dir, major, named, path_dirs};
+use crate::programs::{cache_dir, major, named, not_it, path_dirs, version_line, why_not};
 use crate::secrets::write_private;
 use crate::server::{Probe, clean_command};
 use crate::state::{Programs, Stack};
@@ -30,6 +31,9 @@ use crate::versions;
 
 const SERVER_CONF: &str = include_str!("../conf/questdb/server.conf");
 const LOG_CONF: &str = include_str!("../conf/questdb/log.conf");
+
+/// The first bytes of every zip file that holds something.
+const ZIP_BEGINS: &[u8; 4] = b"PK\x03\x04";
 
 /// The login of HTTP and of the PostgreSQL protocol.
 pub(crate) const USER: &str = "tripod";
@@ -61,7 +65,10 @@ fn writable(dir: &Path) -> bool {
 fn find_jar() -> Result<PathBuf> {
     let name = format!("questdb-{}.jar", versions::get("QUESTDB_VERSION"));
     if let Some(jar) = named("TRIPOD_QUESTDB_JAR", &name)? {
-        return Ok(jar);
+        return match zip_trouble(&jar) {
+            None => Ok(jar),
+            Some(why) => Err(not_it("TRIPOD_QUESTDB_JAR", &jar, "a jar of QuestDB", &why)),
+        };
     }
     let place = cache_dir().map(|dir| dir.join(&name));
     match &place {
@@ -70,7 +77,20 @@ fn find_jar() -> Result<PathBuf> {
             what: name,
             looked: place
                 .map_or_else(|| "no cache directory (HOME is not set)".to_owned(), |p| p.display().to_string()),
+            wrong: None,
         }),
+    }
+}
+
+/// What keeps a file from being a jar: those are zip files.
+fn zip_trouble(path: &Path) -> Option<String> {
+    use std::io::Read as _;
+    let mut first = [0_u8; ZIP_BEGINS.len()];
+    match std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut first)) {
+        Ok(()) if first == *ZIP_BEGINS => None,
+        Ok(()) => Some("it is not a zip file".to_owned()),
+        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Some("it is not a zip file".to_owned()),
+        Err(e) => Some(format!("it cannot be read: {e}")),
     }
 }
 
@@ -79,7 +99,13 @@ fn find_java() -> Result<(PathBuf, String)> {
     let wanted = versions::major("JAVA_MAJOR_MIN");
     let what = format!("Java {wanted} or newer");
     if let Some(java) = named("TRIPOD_JAVA", &what)? {
-        let release = release_of(&java).unwrap_or_default();
+        // "openjdk version "17.0.18" 2026-01-20"
+        let said = version_line(&java, "-version");
+        let version = said.as_deref().filter(|said| said.contains(" version \"")).and_then(major);
+        if version.is_none_or(|found| found < wanted) {
+            return Err(not_it("TRIPOD_JAVA", &java, &what, &why_not(&java, said.as_deref())));
+        }
+        let release = release_of(&java).or(said).unwrap_or_default();
         return Ok((java, release));
     }
     let mut places: Vec<PathBuf> = Vec::new();
@@ -94,7 +120,7 @@ fn find_java() -> Result<(PathBuf, String)> {
             return Ok((java, release));
         }
     }
-    Err(Error::Missing { what, looked: "TRIPOD_JAVA, JAVA_HOME, PATH, /usr/lib/jvm".to_owned() })
+    Err(Error::Missing { what, looked: "TRIPOD_JAVA, JAVA_HOME, PATH, /usr/lib/jvm".to_owned(), wrong: None })
 }
 
 fn release_of(java: &Path) -> Option<String> {
@@ -128,6 +154,8 @@ pub(crate) fn command(stack: &Stack) -> Result<Command> {
     distrust_archive(stack);
     let programs = &stack.state.programs;
     let mut command = clean_command(&programs.java);
+    // Java reads paths by the locale: in plain C one with a letter beyond ASCII is not found.
+    command.env("LC_ALL", "C.UTF-8").args(["-Dsun.jnu.encoding=UTF-8", "-Dfile.encoding=UTF-8"]);
     command.args(["-XX:+UseSerialGC", "-Xms32m", "-Xmx256m", "-XX:TieredStopAtLevel=1"]);
     if programs.questdb_archive.is_file() {
         // "auto": an archive that does not fit any more is passed over, not an error.
@@ -180,13 +208,16 @@ fn elapsed_seconds(report: &str) -> Option<u64> {
 /// Keeps the archive that a run which ended in order has written. Best effort: without one the next start is slower.
 pub(crate) fn keep_archive(stack: &Stack) {
     let (new, place) = (new_archive(stack), &stack.state.programs.questdb_archive);
-    if !new.is_file() || place.is_file() {
+    // The place is not known where the state was lost.
+    // And root writes nowhere because a user's file says so.
+    if !new.is_file() || place.is_file() || !place.is_absolute() || stack.user().is_some() {
         return;
     }
     // The cache may be on another disk: copied beside its place, and put there at once when all of it is on disk.
     let beside = place.with_extension(format!("{}.new", stack.state.id));
     let kept = std::fs::copy(&new, &beside)
-        .and_then(|_| std::fs::File::open(&beside)?.sync_all())
+        .and_then(|_| std::fs::File::open(&beside))
+        .and_then(|file| hand_over(&file, &beside).and_then(|()| file.sync_all()))
         .and_then(|()| std::fs::rename(&beside, place));
     if kept.is_err() {
         let _ = std::fs::remove_file(&beside);

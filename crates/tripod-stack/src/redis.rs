@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::layout::{PRIVATE, make_dir};
-use crate::programs::{major, named, path_dirs, version_line};
+use crate::programs::{major, named, not_it, path_dirs, version_line, why_not};
 use crate::secrets::{Secret, write_private};
 use crate::server::{Probe, clean_command};
 use crate::state::{Programs, Stack};
@@ -41,8 +41,9 @@ const BOT_RULES: &str = "resetchannels &* ~* -@all +@read +@write +@stream +@pub
 pub(crate) fn find(programs: &mut Programs) -> Result<()> {
     let wanted = versions::major("REDIS_MAJOR_MIN");
     let what = format!("Redis {wanted} or newer (`redis-server`)");
-    let places = match named("TRIPOD_REDIS_SERVER", &what)? {
-        Some(program) => vec![program],
+    let named = named("TRIPOD_REDIS_SERVER", &what)?;
+    let places = match &named {
+        Some(program) => vec![program.clone()],
         None => path_dirs().iter().map(|dir| dir.join("redis-server")).collect::<Vec<PathBuf>>(),
     };
     for program in places.into_iter().filter(|program| program.is_file()) {
@@ -54,7 +55,11 @@ pub(crate) fn find(programs: &mut Programs) -> Result<()> {
             return Ok(());
         }
     }
-    Err(Error::Missing { what, looked: "TRIPOD_REDIS_SERVER, PATH".to_owned() })
+    if let Some(program) = named {
+        let said = version_line(&program, "--version");
+        return Err(not_it("TRIPOD_REDIS_SERVER", &program, &what, &why_not(&program, said.as_deref())));
+    }
+    Err(Error::Missing { what, looked: "TRIPOD_REDIS_SERVER, PATH".to_owned(), wrong: None })
 }
 
 fn passwords(stack: &Stack, server: ServerName) -> (&Secret, &Secret) {
@@ -74,11 +79,11 @@ pub(crate) fn prepare(stack: &Stack, server: ServerName) -> Result<()> {
     let users = dir.join("users.acl");
     let mut own = format!(
         "\n# This stack's own; written at each `tripod up`.\n\
-         port {}\nunixsocket {}\nunixsocketperm 700\ndir {}\naclfile {}\nset-proc-title yes\n\
+         port {}\nunixsocket {}\nunixsocketperm 700\n{}\naclfile {}\nset-proc-title yes\n\
          proc-title-template \"{{title}} {}\"\n",
         stack.state.ports.first(server),
         quoted(&stack.state.places.redis_socket(server)),
-        quoted(&dir),
+        directory_line(&dir),
         quoted(&users),
         stack.tag(server),
     );
@@ -96,6 +101,11 @@ pub(crate) fn prepare(stack: &Stack, server: ServerName) -> Result<()> {
         bot.expose()
     );
     write_private(&users, &acl, None)
+}
+
+/// The line of its config that says where it works.
+pub(crate) fn directory_line(dir: &std::path::Path) -> String {
+    format!("dir {}", quoted(dir))
 }
 
 /// A path as Redis reads it back from its config.

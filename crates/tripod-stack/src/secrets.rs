@@ -4,13 +4,13 @@
 //! read those), never in a file wider than 0600.
 
 use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, chown};
+use std::os::unix::fs::{OpenOptionsExt as _, fchown};
 use std::path::Path;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::account::Account;
+use crate::account::{Account, hand_over};
 use crate::error::{During as _, Error, Result};
 
 /// Random bytes in a password: 160 bits, as 40 hexadecimal digits. Letters and digits alone need no quoting in any of
@@ -53,7 +53,7 @@ pub(crate) fn hex<const N: usize>() -> Result<String> {
 }
 
 /// Replaces `path` at once (write beside it, rename) by `text`, readable by its owner alone, owned by `owner` where one
-/// is given. A reader sees the old or the new file, never half of one; a symbolic link in its place is replaced, not followed.
+/// is given, else by the owner of its directory. A reader sees the old or the new file, never half of one; a symbolic link in its place is replaced, not followed.
 pub(crate) fn write_private(path: &Path, text: &str, owner: Option<&Account>) -> Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.new", hex::<4>()?));
@@ -68,7 +68,9 @@ pub(crate) fn write_private(path: &Path, text: &str, owner: Option<&Account>) ->
         file.write_all(text.as_bytes()).during("write", beside)?;
         file.sync_data().during("write to disk", beside)?;
         if let Some(owner) = owner {
-            chown(beside, Some(owner.uid), Some(owner.gid)).during("change the owner of", beside)?;
+            fchown(&file, Some(owner.uid), Some(owner.gid)).during("change the owner of", beside)?;
+        } else {
+            hand_over(&file, beside).during("change the owner of", beside)?;
         }
         std::fs::rename(beside, path).during("replace", path)
     }();

@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{During as _, Result};
-use crate::state::Stack;
+use crate::state::{Stack, open_or_make};
 use crate::{postgres, process, questdb, redis};
 
 /// One of the servers of a stack.
@@ -162,6 +161,16 @@ impl Stack {
         }
     }
 
+    /// Whether the programs that were recorded are still there.
+    pub(crate) fn has_programs(&self, server: ServerName) -> bool {
+        let programs = &self.state.programs;
+        match server {
+            ServerName::QuestDb => programs.java.is_file() && programs.questdb_jar.is_file(),
+            ServerName::Postgres => programs.postgres_bin.join("postgres").is_file(),
+            ServerName::RedisPrices | ServerName::RedisEvents => programs.redis_server.is_file(),
+        }
+    }
+
     /// Makes its directory and its config files as they must be for a start.
     pub(crate) fn prepare(&self, server: ServerName) -> Result<()> {
         match server {
@@ -203,7 +212,7 @@ impl Stack {
 
 /// A log that only grows at its end, so that the supervisor can cut it while servers write.
 pub(crate) fn open_log(path: &std::path::Path) -> Result<File> {
-    File::options().append(true).create(true).mode(0o600).open(path).during("open", path)
+    open_or_make(path, File::options().append(true))
 }
 
 /// A command with an environment of its own: nothing of the caller's (a JAVA_TOOL_OPTIONS, a PGDATA) leaks in.

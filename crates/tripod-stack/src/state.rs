@@ -5,13 +5,13 @@
 //! which processes live is asked of the kernel (see `process`).
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::Account;
+use crate::account::{Account, hand_over};
 use crate::error::{During as _, Error, Result};
 use crate::layout::Layout;
 use crate::secrets::{Secret, hex, write_private};
@@ -20,6 +20,9 @@ use crate::{Owner, ServerName, Servers, places};
 
 /// Raised when the meaning of a field changes.
 const FORMAT: u32 = 1;
+
+/// In the lock file of a data directory that `up` made.
+const HOME_WAS_MADE: &[u8; 5] = b"made\n";
 
 /// How often a lock that somebody holds is tried again.
 const LOCK_EVERY: Duration = Duration::from_millis(20);
@@ -46,6 +49,9 @@ pub(crate) struct State {
     /// Who PostgreSQL runs as, where that is not the caller.
     pub(crate) account: Option<Account>,
     pub(crate) programs: Programs,
+    /// Whether PostgreSQL's data have passwords of a state that was lost; they get the ones above.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) logins_are_old: bool,
 }
 
 /// Ports on 127.0.0.1; 0 is none yet.
@@ -142,12 +148,30 @@ impl Stack {
             state.places.moved(&state.home, layout, &state.id, state.account.as_ref());
             state.home = layout.home().to_owned();
         }
-        Ok(Some(Self { layout: layout.clone(), state }))
+        if !state.places.are_ours(layout, &state.id) {
+            return Err(wrong("names a place that no `up` makes".to_owned()));
+        }
+        let mut stack = Self { layout: layout.clone(), state };
+        if stack.user().is_some() {
+            // Everything runs as that user; no other account is taken from a file that the user can write.
+            stack.state.account = None;
+        }
+        Ok(Some(stack))
     }
 
-    /// A new one, written at once.
-    pub(crate) fn create(layout: &Layout, made_home: bool, owner: Owner, servers: Servers) -> Result<Self> {
-        let id = hex::<8>()?;
+    /// A new one, not written yet.
+    pub(crate) fn fresh(layout: &Layout, made_home: bool, owner: Owner, servers: Servers) -> Result<Self> {
+        Self::with_id(layout, hex::<8>()?, made_home, owner, servers)
+    }
+
+    /// A new one under an id that the directory had before, so that what is named after it is found again.
+    pub(crate) fn with_id(
+        layout: &Layout,
+        id: String,
+        made_home: bool,
+        owner: Owner,
+        servers: Servers,
+    ) -> Result<Self> {
         let account = Account::unprivileged();
         let state = State {
             format: FORMAT,
@@ -169,11 +193,15 @@ impl Stack {
             places: places::Places::choose(layout, &id, account.as_ref()),
             account,
             programs: Programs::default(),
+            logins_are_old: false,
             id,
         };
-        let stack = Self { layout: layout.clone(), state };
-        stack.write()?;
-        Ok(stack)
+        Ok(Self { layout: layout.clone(), state })
+    }
+
+    /// The normal user whose stack it is, where the caller is root: the servers run as that user.
+    pub(crate) fn user(&self) -> Option<Account> {
+        Account::owner_of(&self.layout.stack())
     }
 
     /// Replaces the file.
@@ -193,7 +221,7 @@ fn id_in(path: &Path) -> Option<String> {
 /// Held by the one `up` or `down` that works on a data directory; ends with its process, however that ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -209,14 +237,41 @@ impl Lock {
             }
             // A wipe removes the file while others wait for it: then the lock that was got is on nothing.
             let (held, there) = (file.metadata().during("look at", &path)?, std::fs::metadata(&path));
-            Ok(there.is_ok_and(|there| there.ino() == held.ino()).then_some(Self { _file: file }))
+            Ok(there.is_ok_and(|there| there.ino() == held.ino()).then_some(Self { file }))
         })?;
         taken.ok_or_else(|| Error::Busy { path: layout.home().to_owned(), waited: deadline.waited() })
+    }
+
+    /// Writes down that the data directory was made, for the time before there is a state and after it was lost.
+    pub(crate) fn remember_home_was_made(&mut self, layout: &Layout) -> Result<()> {
+        self.file.set_len(0).and_then(|()| self.file.write_all_at(HOME_WAS_MADE, 0)).during("write", &layout.lock())
+    }
+
+    /// Whether that is written down.
+    pub(crate) fn home_was_made(&self) -> bool {
+        let mut text = [0_u8; HOME_WAS_MADE.len()];
+        self.file.read_exact_at(&mut text, 0).is_ok() && text == *HOME_WAS_MADE
     }
 }
 
 /// Opens a lock file without changing it, making it where it is missing.
 pub(crate) fn open_lock(path: &Path) -> Result<File> {
+    open_or_make(path, File::options().read(true).write(true))
+}
+
+/// Opens a file, or makes it: then for its owner alone, who is the owner of its directory. A file that was there keeps
+/// its owner: it may be a link to one of somebody else's.
+pub(crate) fn open_or_make(path: &Path, options: &mut std::fs::OpenOptions) -> Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).during("open", path)
+    match options.clone().create_new(true).mode(0o600).open(path) {
+        Ok(file) => {
+            hand_over(&file, path).during("change the owner of", path)?;
+            Ok(file)
+        }
+        // Or made anew where it was removed in between.
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            options.clone().create(true).mode(0o600).open(path).during("open", path)
+        }
+        Err(e) => Err(e).during("open", path),
+    }
 }

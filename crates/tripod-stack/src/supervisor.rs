@@ -212,5 +212,8 @@ pub(crate) fn start_background(stack: &Stack, mut command: Command) -> Result<Ch
     let log = open_log(&path)?;
     let errors = log.try_clone().during("open", &path)?;
     command.current_dir("/").stdin(Stdio::null()).stdout(log).stderr(errors);
+    if let Some(user) = stack.user() {
+        user.apply(&mut command);
+    }
     command.spawn().during("start", Path::new(command.get_program()))
 }

@@ -30,6 +30,7 @@ use crate::secrets::Secret;
 use crate::server::Servers;
 use crate::state::Stack;
 use crate::supervisor::Place;
+use crate::up::LogEnds;
 use crate::wait::Deadline;
 use crate::{Owner, ServerName, ServerState, check, down, postgres, process, questdb, redis, stop, supervisor, up};
 
@@ -101,13 +102,15 @@ impl TestStack {
         // What a dead process of the same id left.
         let _ = std::fs::remove_dir_all(&dir);
         let (layout, _) = Layout::make(&dir)?;
-        let stack = Stack::create(&layout, true, Owner::Test, servers)?;
+        let stack = Stack::fresh(&layout, true, Owner::Test, servers)?;
+        stack.write()?;
         let guardian = Some(guard(&stack)?);
         let mut test = Self { stack, children: Mutex::default(), guardian, supervisor: None };
         up::ready_to_start(&mut test.stack)?;
         for attempt in 1.. {
+            let logs = LogEnds::of(&test.stack);
             match test.start_all(supervised) {
-                Err(Error::Failed { server, tail, .. }) if attempt < PORT_TRIES && up::in_use(&tail) => {
+                Err(Error::Failed { server, .. }) if attempt < PORT_TRIES && logs.say_in_use(&test.stack, server) => {
                     test.end_all()?;
                     for (_, port) in test.stack.state.ports.of(server) {
                         *port = 0;

@@ -29,7 +29,7 @@ use crate::server::{Probe, Servers};
 use crate::state::{Lock, Stack};
 use crate::supervisor::Place;
 use crate::wait::{Deadline, pause};
-use crate::{ServerName, config_file, endings, process, stop, supervisor};
+use crate::{ServerName, config_file, down, endings, process, stop, strays, supervisor};
 
 /// Time for everything; the first start on a busy machine takes ten seconds.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -100,6 +100,8 @@ pub struct UpReport {
     pub config: PathBuf,
     /// The background process.
     pub supervisor_pid: u32,
+    /// Whether it was started by this call; also where every server ran already.
+    pub supervisor_started: bool,
     /// From the call to everything ready.
     pub took: Duration,
     /// What is not as somebody may expect it: a port that changed, data in another place.
@@ -115,16 +117,20 @@ pub struct UpReport {
 pub fn up(options: &Options) -> Result<UpReport> {
     let deadline = Deadline::after(options.deadline);
     let (layout, made_home) = Layout::make(&options.data_dir)?;
-    let _lock = Lock::take(&layout, deadline)?;
-    let mut stack = match Stack::read(&layout)? {
-        Some(stack) => stack,
-        None => Stack::create(&layout, made_home, options.owner, options.servers)?,
+    let mut lock = Lock::take(&layout, deadline)?;
+    if made_home {
+        lock.remember_home_was_made(&layout)?;
+    }
+    let (mut stack, born) = match Stack::read(&layout)? {
+        Some(stack) => (stack, true),
+        None => (begin(&layout, lock.home_was_made(), options)?, false),
     };
     let mut report = UpReport {
         servers: Vec::new(),
         started: Vec::new(),
         config: layout.config(),
         supervisor_pid: 0,
+        supervisor_started: false,
         took: Duration::ZERO,
         notes: notes(&stack),
     };
@@ -138,17 +144,28 @@ pub fn up(options: &Options) -> Result<UpReport> {
         }
     }
     stack.state.servers = servers;
-    ready_to_start(&mut stack)?;
+    if let Err(error) = ready_to_start(&mut stack) {
+        if !born {
+            // Best effort: the refusal is what counts.
+            let _ = down::remove_unborn(&layout, lock.home_was_made());
+        }
+        return Err(error);
+    }
     let ran: HashSet<ServerName> = running(&stack).collect();
     report.started = servers.iter().filter(|server| !ran.contains(server)).collect();
+    if supervisor.is_none() && stack.state.wanted && !ran.is_empty() {
+        report.notes.push("the supervisor had ended; it was started again".to_owned());
+    }
     for attempt in 1.. {
+        let logs = LogEnds::of(&stack);
         match start(&mut stack, options, deadline, &mut report.notes) {
             Ok(pid) => {
                 report.supervisor_pid = pid;
+                report.supervisor_started = true;
                 break;
             }
             // Somebody was faster on a port: others are chosen.
-            Err(Error::Failed { server, tail, .. }) if attempt < PORT_TRIES && in_use(&tail) => {
+            Err(Error::Failed { server, .. }) if attempt < PORT_TRIES && logs.say_in_use(&stack, server) => {
                 let _place = Place::clear(&layout)?;
                 stop::kill(&stack, server)?;
                 forget_ports(&mut stack, server, &mut report.notes);
@@ -166,6 +183,22 @@ pub fn up(options: &Options) -> Result<UpReport> {
     Ok(report)
 }
 
+/// A stack for a directory without a state: a new one, or one whose state was lost. Then its servers are ended, its data
+/// are kept.
+fn begin(layout: &Layout, made_home: bool, options: &Options) -> Result<Stack> {
+    let lost = down::holds_a_stack(layout)?;
+    if !lost {
+        return Stack::fresh(layout, made_home, options.owner, options.servers);
+    }
+    let _place = Place::clear(layout)?;
+    let mut stack = match strays::end(layout, None)?.id {
+        Some(id) => Stack::with_id(layout, id, made_home, options.owner, options.servers)?,
+        None => Stack::fresh(layout, made_home, options.owner, options.servers)?,
+    };
+    stack.state.logins_are_old = stack.state.places.postgres.join("data").exists();
+    Ok(stack)
+}
+
 /// Those with a live main process.
 fn running(stack: &Stack) -> impl Iterator<Item = ServerName> {
     stack.state.servers.iter().filter(|server| process::main_of(&stack.state.id, *server).is_some())
@@ -174,7 +207,10 @@ fn running(stack: &Stack) -> impl Iterator<Item = ServerName> {
 /// Everything that can be refused before anything is changed.
 pub(crate) fn ready_to_start(stack: &mut Stack) -> Result<()> {
     for server in stack.state.servers.iter() {
-        stack.find_programs(server)?;
+        // What root finds, the user whose stack it is may not be able to read.
+        if stack.user().is_none() || !stack.has_programs(server) {
+            stack.find_programs(server)?;
+        }
     }
     config_file::check(stack)?;
     let mut places = vec![stack.layout.home().to_owned()];
@@ -195,7 +231,7 @@ pub(crate) fn ready_to_start(stack: &mut Stack) -> Result<()> {
 pub(crate) fn prepare(stack: &Stack) -> Result<()> {
     stack.write()?;
     make_dir(&stack.layout.logs(), PRIVATE)?;
-    stack.state.places.make(stack.state.account.as_ref())?;
+    stack.state.places.make(stack.state.account.as_ref(), stack.user().as_ref())?;
     for server in stack.state.servers.iter() {
         endings::forget(&stack.layout, server)?;
         stack.prepare(server)?;
@@ -209,6 +245,9 @@ fn start(stack: &mut Stack, options: &Options, deadline: Deadline, notes: &mut V
     let held = choose_ports(stack, notes)?;
     stack.state.wanted = true;
     prepare(stack)?;
+    if std::mem::take(&mut stack.state.logins_are_old) {
+        stack.write()?;
+    }
     drop(held);
     let (program, arguments) = &options.supervisor;
     let mut command = Command::new(program);
@@ -312,10 +351,28 @@ pub(crate) fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 
-/// Whether a server's last words are about a port that somebody has.
-pub(crate) fn in_use(tail: &str) -> bool {
-    let tail = tail.to_ascii_lowercase();
-    ["address already in use", "could not bind", "address in use"].iter().any(|words| tail.contains(words))
+/// Where each log ended before a start: what stands behind is that start's own.
+pub(crate) struct LogEnds(HashMap<ServerName, u64>);
+
+impl LogEnds {
+    pub(crate) fn of(stack: &Stack) -> Self {
+        let end = |server| std::fs::metadata(stack.layout.log(server)).map_or(0, |meta| meta.len());
+        Self(stack.state.servers.iter().map(|server| (server, end(server))).collect())
+    }
+
+    /// Whether the server said since then that somebody has its port. QuestDB says it above a long list of calls.
+    pub(crate) fn say_in_use(&self, stack: &Stack, server: ServerName) -> bool {
+        let log = std::fs::read(stack.layout.log(server)).unwrap_or_default();
+        let before = self.0.get(&server).and_then(|end| usize::try_from(*end).ok()).unwrap_or(0);
+        // One that is shorter now was begun anew.
+        in_use(&String::from_utf8_lossy(log.get(before..).unwrap_or(&log)))
+    }
+}
+
+/// Whether a server's words are about a port that somebody has.
+fn in_use(words: &str) -> bool {
+    let words = words.to_ascii_lowercase();
+    ["address already in use", "could not bind", "address in use"].iter().any(|mark| words.contains(mark))
 }
 
 /// What is in another place than one would look.

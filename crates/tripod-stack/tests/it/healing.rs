@@ -26,10 +26,12 @@ fn what_is_killed_comes_back_also_under_a_new_supervisor() {
     let pids = scene.pids();
     let states = scene.check();
     assert!(states.iter().all(|server| server.state == RunState::Running), "the servers stay: {states:?}");
-    assert!(states.iter().all(|server| server.detail.contains("without a supervisor")), "{states:?}");
+    assert!(states.iter().all(|server| server.detail.contains("no supervisor")), "{states:?}");
 
     let second = scene.up();
     assert_eq!(second.started, [], "they were adopted, not started again");
+    assert!(second.supervisor_started);
+    assert!(second.notes.iter().any(|note| note.contains("supervisor")), "{:?}", second.notes);
     assert_ne!(second.supervisor_pid, first.supervisor_pid);
     assert_eq!(scene.pids(), pids);
     for server in ServerName::ALL {
@@ -150,6 +152,33 @@ fn a_port_that_was_taken_is_replaced_and_said() {
     assert!(std::fs::read_to_string(&config).unwrap().starts_with("bot = \"mine\" # keep\n"));
     assert_eq!(scene.redis("redis.prices", "tripod_bot", "PING"), "+PONG");
     drop(taken);
+}
+
+/// QuestDB says it at the top of a long list of calls.
+#[test]
+fn a_port_that_is_taken_between_choice_and_start_is_replaced() {
+    let scene = Scene::new();
+    let conf = scene.data().join("stack/questdb/conf/server.conf");
+    let mut options = scene.options();
+    options.servers = tripod_stack::Servers::only(ServerName::QuestDb);
+    let (report, taken) = std::thread::scope(|scope| {
+        let thief = scope.spawn(|| {
+            let mut taken = None;
+            eventually("the port was taken", || {
+                let text = std::fs::read_to_string(&conf).unwrap_or_default();
+                let address = text.lines().filter_map(|line| line.strip_prefix("http.net.bind.to=")).next_back();
+                taken = address.and_then(|address| TcpListener::bind(address).ok());
+                taken.is_some()
+            });
+            taken.unwrap()
+        });
+        (tripod_stack::up(&options).unwrap(), thief.join().unwrap())
+    });
+    let address = taken.local_addr().unwrap();
+    assert_ne!(scene.configured("questdb", "http"), address.to_string());
+    let said = |note: &String| note.contains(&address.port().to_string()) && note.contains("while it started");
+    assert!(report.notes.iter().any(said), "{:?}", report.notes);
+    assert_eq!(scene.questdb("select 1").0, 200);
 }
 
 /// Nobody could find the servers any more: they end with their directory.

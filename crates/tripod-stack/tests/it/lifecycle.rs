@@ -121,6 +121,17 @@ fn two_stacks_live_side_by_side() {
 }
 
 #[test]
+fn a_name_beyond_ascii_is_a_name() {
+    let scene = Scene::below("uü");
+    scene.up();
+    scene.await_all_running();
+    assert_eq!(scene.questdb("create table kept (n long)").0, 200);
+    down(scene.data(), false).unwrap();
+    scene.up();
+    assert_eq!(scene.questdb("select n from kept").0, 200);
+}
+
+#[test]
 fn two_at_once_make_one_stack() {
     let scene = Scene::new();
     let reports = std::thread::scope(|scope| {
@@ -236,6 +247,36 @@ fn a_normal_user_needs_no_rights() {
     }
     let text = run("check");
     assert_eq!(text.matches("\"state\":\"running\"").count(), 4, "{text}");
+
+    // Root works on it: it stays the user's, who can go on with it.
+    let theirs = || {
+        let found = std::process::Command::new("find").arg(scene.data()).args(["-not", "-user", "nobody"]).output();
+        String::from_utf8(found.unwrap().stdout).unwrap()
+    };
+    down(scene.data(), false).unwrap();
+    assert_eq!(theirs(), "");
+    for made_by_root in [false, true] {
+        if made_by_root {
+            // Also what root has to make anew.
+            std::fs::remove_file(scene.data().join("tripod.toml")).unwrap();
+            std::fs::remove_file(scene.data().join("stack/supervisor.lock")).unwrap();
+            std::fs::remove_dir_all(scene.data().join("stack/logs")).unwrap();
+            std::fs::remove_dir_all(scene.data().join("stack/redis-events")).unwrap();
+        }
+        let mut options = scene.options();
+        options.supervisor.1[1] = program.clone().into();
+        let report = up(&options).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(report.started.len(), 4);
+        for pid in processes_with(&mark) {
+            let owner = std::fs::metadata(format!("/proc/{pid}")).map_or(nobody, |found| found.uid());
+            assert_eq!(owner, nobody, "{}", command_line(pid));
+        }
+        assert_eq!(theirs(), "");
+        let text = run("check");
+        assert_eq!(text.matches("\"state\":\"running\"").count(), 4, "{text}");
+        down(scene.data(), false).unwrap();
+    }
+    run("up");
     run("wipe");
     eventually("nothing is left", || processes_with(&mark).is_empty() && !scene.data().exists());
 }

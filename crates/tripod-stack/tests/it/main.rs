@@ -11,6 +11,7 @@
 
 mod healing;
 mod lifecycle;
+mod lost_state;
 mod refusals;
 mod scene;
 mod secrecy;

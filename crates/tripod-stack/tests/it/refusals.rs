@@ -30,7 +30,7 @@ fn a_config_file_that_is_not_one_is_left_as_it_is() {
         assert!(!error.to_string().contains("s3cret"), "{error}");
         assert!(error.hint().unwrap().contains("tripod.toml"));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
-        assert_eq!(processes_with(&scene.mark()), Vec::<u32>::new());
+        assert!(!scene.data().join("stack").exists(), "nothing is left behind");
     }
 }
 
@@ -67,12 +67,86 @@ fn a_copy_is_not_taken_for_the_original() {
 fn a_missing_program_is_named() {
     let scene = Scene::new();
     let mut process = scene.process("up");
-    let output = process.env("TRIPOD_REDIS_SERVER", "/nowhere/redis-server").output().unwrap();
+    let output = process.env_remove("TRIPOD_REDIS_SERVER").env("PATH", "/nowhere").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(3), "{text}");
     assert!(text.contains("Redis 7 or newer"), "{text}");
-    assert!(text.contains("/nowhere/redis-server (from TRIPOD_REDIS_SERVER)"), "{text}");
+    assert!(text.contains("was not found; looked at TRIPOD_REDIS_SERVER, PATH"), "{text}");
     assert!(text.contains("HINT run scripts/install-servers"), "{text}");
+    assert!(!scene.data().exists(), "nothing is left behind");
+}
+
+#[test]
+fn what_a_variable_names_is_looked_at() {
+    let scene = Scene::new();
+    let cases = [
+        ("TRIPOD_JAVA", "/bin/false", "is not Java 17 or newer: /bin/false does not run"),
+        ("TRIPOD_JAVA", "/etc/passwd", "is not Java 17 or newer: /etc/passwd does not run"),
+        ("TRIPOD_JAVA", "/no/such/java", "there is no such file"),
+        ("TRIPOD_JAVA", "/usr/bin/redis-server", "is not Java 17 or newer"),
+        ("TRIPOD_REDIS_SERVER", "/bin/true", "is not Redis"),
+        ("TRIPOD_POSTGRES_BIN", "/bin", "there is no `postgres` in it"),
+        ("TRIPOD_QUESTDB_JAR", "/etc/passwd", "is not a jar of QuestDB: it is not a zip file"),
+        ("TRIPOD_QUESTDB_JAR", "/dev/null", "it is not a zip file"),
+        ("TRIPOD_QUESTDB_JAR", "/", "is not a jar of QuestDB: it cannot be read"),
+    ];
+    for (variable, value, words) in cases {
+        let output = scene.process("up").env(variable, value).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(&format!("ERROR {variable} names {value}, which")), "{text}");
+        assert!(text.contains(words), "{text}");
+        assert!(text.contains(&format!("HINT correct {variable}, or unset it")), "{text}");
+        assert!(!scene.data().exists(), "nothing is left behind: {text}");
+    }
+}
+
+#[test]
+fn a_path_with_a_line_break_is_refused() {
+    let scene = Scene::below("new\nline");
+    let error = up(&scene.options()).unwrap_err();
+    assert!(matches!(error, Error::DataDir { .. }), "{error:?}");
+    assert!(error.to_string().contains("new\\nline has a control character"), "{error}");
+    assert!(!scene.data().exists());
+}
+
+#[test]
+fn a_wipe_where_no_stack_is_says_so() {
+    let scene = Scene::new();
+    assert!(!down(scene.data(), true).unwrap().found);
+    std::fs::create_dir(scene.data()).unwrap();
+    let report = down(scene.data(), true).unwrap();
+    assert!(!report.found && !report.wiped, "{report:?}");
+    assert!(scene.data().exists(), "it is the user's");
+}
+
+/// What an `up` leaves that was killed before it wrote its state.
+#[test]
+fn a_directory_that_up_had_just_made_goes_with_a_wipe() {
+    for (lock, made) in [("made\n", true), ("", false)] {
+        let scene = Scene::new();
+        std::fs::create_dir_all(scene.data().join("stack")).unwrap();
+        std::fs::write(scene.data().join("stack/lock"), lock).unwrap();
+        assert!(down(scene.data(), true).unwrap().wiped);
+        assert!(!scene.data().join("stack").exists());
+        assert_eq!(scene.data().exists(), !made);
+    }
+}
+
+#[test]
+fn a_config_file_that_was_broken_does_not_block_a_wipe() {
+    for text in [&b"password = \"s3cret\n"[..], b"\xff"] {
+        let scene = Scene::new();
+        let mut options = scene.options();
+        options.servers = tripod_stack::Servers::only(tripod_stack::ServerName::RedisPrices);
+        up(&options).unwrap();
+        let (config, mark) = (scene.data().join("tripod.toml"), scene.mark());
+        std::fs::write(&config, text).unwrap();
+        let report = down(scene.data(), true).unwrap();
+        assert!(report.wiped && report.notes.iter().any(|note| note.contains("tripod.toml")), "{report:?}");
+        assert_eq!(std::fs::read(&config).unwrap(), text);
+        assert!(!scene.data().join("stack").exists());
+        assert_eq!(processes_with(&mark), Vec::<u32>::new());
+    }
 }
 
 /// A server that ends at once: its own words are shown, and the others do not stay behind.
@@ -112,13 +186,12 @@ fn a_full_disk_is_said_before_anything_is_started() {
         return;
     }
     let error = up(&scene.options()).unwrap_err();
-    let (id, wiped) = (scene.mark(), down(scene.data(), true));
+    let left = scene.data().exists();
     let unmounted = Command::new("umount").arg(&disk).status().unwrap();
     assert!(unmounted.success());
     let Error::DiskFull { free_mib, needed_mib, .. } = error else { panic!("{error:?}") };
     assert!(free_mib <= 64 && needed_mib >= 300, "{free_mib} {needed_mib}");
-    assert!(wiped.unwrap().wiped);
-    assert_eq!(processes_with(&id), Vec::<u32>::new());
+    assert!(!left, "nothing is left behind");
 }
 
 #[test]
