@@ -161,26 +161,26 @@ mod tests {
         Servers::from([("main".to_owned(), Some(tables))])
     }
 
-    fn counts(before: (Vec<Standing>, Servers), after: (Vec<Standing>, Servers)) -> (usize, usize) {
+    fn counts(before: &(Vec<Standing>, Servers), after: &(Vec<Standing>, Servers)) -> (usize, usize) {
         let found = compare("x_", (&before.0, &before.1), (&after.0, &after.1));
         (found.alarms.len(), found.notes.len())
     }
 
     #[test]
     fn only_what_stands_still_on_a_server_that_is_behind_is_an_alarm() {
-        assert_eq!(counts((row(5, 1), server(3, 7)), (row(5, 1), server(3, 7))), (1, 0), "nothing moves");
-        assert_eq!(counts((row(5, 1), server(3, 7)), (row(5, 1), server(4, 7))), (0, 0), "the table catches up");
-        assert_eq!(counts((row(5, 1), server(3, 7)), (row(5, 9), server(3, 7))), (0, 0), "rows move");
-        assert_eq!(counts((row(5, 1), server(7, 7)), (row(5, 1), server(7, 7))), (0, 1), "only not counted");
-        assert_eq!(counts((row(5, 1), server(7, 7)), (row(0, 6), server(7, 7))), (0, 0), "all is visible");
+        assert_eq!(counts(&(row(5, 1), server(3, 7)), &(row(5, 1), server(3, 7))), (1, 0), "nothing moves");
+        assert_eq!(counts(&(row(5, 1), server(3, 7)), &(row(5, 1), server(4, 7))), (0, 0), "the table catches up");
+        assert_eq!(counts(&(row(5, 1), server(3, 7)), &(row(5, 9), server(3, 7))), (0, 0), "rows move");
+        assert_eq!(counts(&(row(5, 1), server(7, 7)), &(row(5, 1), server(7, 7))), (0, 1), "only not counted");
+        assert_eq!(counts(&(row(5, 1), server(7, 7)), &(row(0, 6), server(7, 7))), (0, 0), "all is visible");
     }
 
     #[test]
     fn a_table_that_is_gone_is_an_alarm_and_a_server_that_is_away_is_not_said_twice() {
         let none = || Servers::from([("main".to_owned(), Some(BTreeMap::new()))]);
-        assert_eq!(counts((row(5, 1), none()), (row(5, 1), none())), (1, 0));
+        assert_eq!(counts(&(row(5, 1), none()), &(row(5, 1), none())), (1, 0));
         let away = || Servers::from([("main".to_owned(), None)]);
-        assert_eq!(counts((row(5, 1), away()), (row(5, 1), away())), (0, 0));
+        assert_eq!(counts(&(row(5, 1), away()), &(row(5, 1), away())), (0, 0));
     }
 
     #[test]
