@@ -119,28 +119,24 @@ fn down_without_state(layout: &Layout, lock: &Lock, wipe: bool) -> Result<DownRe
 /// Fails on a directory of somebody else's, where something is in it that no `up` makes.
 pub(crate) fn holds_a_stack(layout: &Layout) -> Result<bool> {
     let dir = layout.stack();
-    let mut more = false;
-    let mut theirs = false;
+    let (mut begun, mut servers, mut theirs) = (false, false, false);
     for entry in std::fs::read_dir(&dir).during("read", &dir)? {
         let name = entry.during("read", &dir)?.file_name();
         let name = name.to_str().unwrap_or_default();
         match name {
+            "state.json" | "supervisor.lock" => begun = true,
             "lock" => {}
-            "state.json" | "supervisor.lock" => more = true,
-            "control" | "logs" | "sockets" => {}
-            _ if name.starts_with("state.json.") || name.ends_with(".jsa") => {}
-            _ if ServerName::ALL.iter().any(|server| server.as_str() == name) => {}
+            "control" | "logs" | "sockets" => servers = true,
+            _ if name.starts_with("state.json.") => {}
+            _ if name.ends_with(".jsa") || ServerName::ALL.iter().any(|server| server.as_str() == name) => {
+                servers = true;
+            }
             _ => theirs = true,
         }
     }
-    // A server's name alone may be anybody's directory: a lock of the supervisor is ours.
-    let unborn = !more
-        && std::fs::read_dir(&dir).during("read", &dir)?.flatten().all(|entry| {
-            let name = entry.file_name();
-            name == "lock" || name.to_string_lossy().starts_with("state.json.")
-        });
-    if layout.state().exists() || (more && !theirs) || unborn {
-        return Ok(more);
+    // A directory called `postgres` may be anybody's; beside a supervisor's lock it is ours.
+    if layout.state().exists() || (begun && !theirs) || !(servers || theirs) {
+        return Ok(begun);
     }
     Err(Error::NotOurs { path: layout.home().to_owned() })
 }
