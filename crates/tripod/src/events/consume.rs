@@ -214,16 +214,18 @@ impl Consumer {
         let mut pauses = None;
         let mut done: Vec<EventId> = Vec::new();
         loop {
-            let step = async {
-                // An acknowledgement that failed comes before anything new, or a crash would do all of it again.
-                self.ack(&done).await?;
-                done.clear();
-                self.next().await
-            };
-            let step = tokio::select! {
-                biased;
-                () = &mut until => break,
-                step = step => step,
+            // An acknowledgement that failed comes before anything new, or a crash would do all of it again. It is never
+            // cut short: the server would have it and `counts` would not.
+            let step = match self.ack(&done).await {
+                Ok(()) => {
+                    done.clear();
+                    tokio::select! {
+                        biased;
+                        () = &mut until => break,
+                        step = self.next() => step,
+                    }
+                }
+                Err(error) => Err(error),
             };
             let events = match step {
                 Ok(events) => {
