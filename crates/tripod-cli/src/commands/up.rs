@@ -40,6 +40,9 @@ pub(super) fn up(global: &Global, output: Output) -> anyhow::Result<Exit> {
     };
     output.result(&document, || {
         let mut text = match report.started.len() {
+            0 if report.supervisor_started => {
+                "the servers were running; their supervisor was started again\n".to_owned()
+            }
             0 => "everything was running already\n".to_owned(),
             _ => format!("ready after {:.1} s\n", report.took.as_secs_f64()),
         };
@@ -94,8 +97,14 @@ pub(super) fn down(arguments: &Down, global: &Global, output: Output) -> anyhow:
     let report = tripod_stack::down(&global.data, arguments.wipe);
     spinner.finish_and_clear();
     let report = report?;
+    for note in &report.notes {
+        output.say(format!("note: {note}"));
+    }
     let document = Ended { stopped: &report.stopped, wiped: report.wiped };
     output.result(&document, || {
+        if !report.found && !report.wiped && report.stopped.is_empty() {
+            return format!("there is no stack in {}", global.data.display());
+        }
         let mut text = match report.stopped.len() {
             0 => "nothing was running".to_owned(),
             count => format!("{count} servers stopped"),
