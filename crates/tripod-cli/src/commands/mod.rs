@@ -5,6 +5,7 @@ mod config;
 mod deliver;
 mod drill;
 mod journal;
+mod leftovers;
 mod migrate;
 mod replay;
 pub(crate) mod settings;

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use tripod_stack::{Options, RunState, ServerState};
 
+use super::leftovers;
 use crate::args::{Down, Global};
 use crate::exit::{Exit, Stop};
 use crate::output::{self, Output};
@@ -86,10 +87,19 @@ pub(super) fn down(arguments: &Down, global: &Global, output: Output) -> anyhow:
     if arguments.wipe && !arguments.yes {
         return Err(Stop::refused(
             format!(
-                "this would delete every table, token, setting and event of the stack in {}",
+                "this would delete every table, token, setting, event and journal of the stack in {}",
                 global.data.display()
             ),
             "say `tripod down --wipe --yes` if that is meant",
+        )
+        .into());
+    }
+    if arguments.wipe
+        && let Some(lock) = leftovers::held_lock(&global.data)?
+    {
+        return Err(Stop::refused(
+            format!("a bot is recording into the journals of this stack: it holds {}", lock.display()),
+            "end the bot first; its journals go with the wipe",
         )
         .into());
     }
@@ -99,6 +109,9 @@ pub(super) fn down(arguments: &Down, global: &Global, output: Output) -> anyhow:
     let report = report?;
     for note in &report.notes {
         output.say(format!("note: {note}"));
+    }
+    if report.wiped {
+        leftovers::remove(&global.data)?;
     }
     let document = Ended { stopped: &report.stopped, wiped: report.wiped };
     output.result(&document, || {

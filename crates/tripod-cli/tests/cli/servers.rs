@@ -146,6 +146,7 @@ fn from_nothing_to_a_proven_replay_and_back_to_nothing() {
     let down = tripod(&["down", "--wipe", "--yes", "--json"]);
     assert_eq!((down.code, &down.json()["wiped"]), (Some(0), &json!(true)), "{down:?}");
     assert_eq!(tripod(&["status"]).code, Some(2));
+    assert!(!dir.path().join(".tripod").exists(), "the wipe left something, journals perhaps");
 }
 
 /// Leaves no server behind when a test fails.
