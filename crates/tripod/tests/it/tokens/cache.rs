@@ -25,7 +25,7 @@ fn supply(cache: &TokenCache, mint: &Address) -> Option<u64> {
 }
 
 /// Waits for memory to say so; its own signal wakes the wait.
-async fn wait_for(cache: &TokenCache, what: &str, condition: impl Fn(&TokenCache) -> bool + Send) {
+async fn wait_for(cache: &TokenCache, what: &str, condition: impl Fn(&TokenCache) -> bool + Send + Sync) {
     let mut changes = cache.changes();
     let arrived = tokio::time::timeout(Duration::from_secs(10), async {
         while !condition(cache) {
