@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use papaya::{Compute, HashMap, Operation};
+use papaya::{HashMap, ResizeMode};
 use tokio::sync::watch;
 
 use super::KnownToken;
@@ -31,7 +31,8 @@ pub(super) struct Memory {
 impl Default for Memory {
     fn default() -> Self {
         Self {
-            tokens: HashMap::builder().hasher(Keyed::default()).build(),
+            // Growth is finished by the write that began it: readers then have one table to look into.
+            tokens: HashMap::builder().hasher(Keyed::default()).resize_mode(ResizeMode::Blocking).build(),
             looked_at: ArcSwapOption::empty(),
             listening: AtomicBool::new(false),
             turned_away: AtomicU64::new(0),
@@ -46,7 +47,7 @@ impl Memory {
         self.tokens.pin().get(mint).map(Arc::clone)
     }
 
-    /// Takes `token`, unless what is there is newer or the same. True where something changed.
+    /// Takes `token`, unless what is there is newer or the same. True where something changed. Only one task may call it.
     pub(super) fn put(&self, token: KnownToken) -> bool {
         let tokens = self.tokens.pin();
         if tokens.len() >= TOKENS_MAX && !tokens.contains_key(&token.mint) {
@@ -55,16 +56,16 @@ impl Memory {
             }
             return false;
         }
-        let mint = token.mint;
-        let token = Arc::new(token);
-        let done = tokens.compute(mint, |held| match held {
-            Some((_, held)) if (held.slot, held.write_version) > (token.slot, token.write_version) => {
-                Operation::Abort(())
+        // One task writes, so nobody comes between. (The map's `compute` would do both at once, but leaves a map that grew
+        // under it spread over several tables: 1.5 µs a read instead of 0.1.)
+        if let Some(held) = tokens.get(&token.mint) {
+            let is_newer = (held.slot, held.write_version) > (token.slot, token.write_version);
+            if is_newer || **held == token {
+                return false;
             }
-            Some((_, held)) if **held == *token => Operation::Abort(()),
-            _ => Operation::Insert(Arc::clone(&token)),
-        });
-        !matches!(done, Compute::Aborted(()))
+        }
+        tokens.insert(token.mint, Arc::new(token));
+        true
     }
 
     /// A look that began at `began` has taken everything, and changed `taken` tokens by it.
