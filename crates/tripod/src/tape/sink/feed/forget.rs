@@ -284,9 +284,13 @@ impl Feed {
         self.emptied = None;
     }
 
-    /// The entry from which the next restart is told: what is before the cursor is in the transactions that held.
+    /// The entry from which the next restart is told: what is before the cursor is in the transactions that held. That is
+    /// the cursor of the entry gone back to, and not where reading goes on: what lies between and was deleted is in later
+    /// transactions or nowhere, and where this run is lost too it must be said again.
     fn new_run(&mut self, seen: &Seen, at: Timestamp) {
-        let kept = self.memory.history.newest().map(|entry| entry.tables.clone()).unwrap_or_default();
+        let target = self.memory.history.newest();
+        let (cursor, tally) = target.map(|entry| (entry.cursor.clone(), entry.tally.clone())).unwrap_or_default();
+        let kept = target.map(|entry| entry.tables.clone()).unwrap_or_default();
         let mut tables: BTreeMap<String, Mark> =
             kept.iter().map(|(t, m)| (t.clone(), Mark { id: GONE, ..m.clone() })).collect();
         for (table, found) in &seen.tables {
@@ -299,9 +303,9 @@ impl Feed {
             at_ns: at.as_nanos(),
             started: seen.started.clone(),
             server_at: seen.server_at.clone(),
-            cursor: self.reached.clone(),
+            cursor,
             tables,
-            tally: self.tally.settled(),
+            tally,
         });
     }
 
