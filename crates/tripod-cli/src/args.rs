@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Down(Down),
     /// One screen: each server, the ledger of each table, streams and their readers
     Status,
+    /// Look for what is not as Tripod needs it: servers, rights, machine, journals; each finding with its remedy
+    Doctor,
     /// Bring all servers to the schema that this version needs
     Migrate(Migrate),
     /// Do a whole bot's work from recorded trades and quotes, then prove that nothing was lost or doubled

@@ -35,6 +35,7 @@
 //! | tokens, settings, health | [`tokens`], [`settings`], [`health`] |
 //! | prices, events, signals | [`prices`], [`events`], [`signals`] |
 //! | what to do about an error | [`Error::advice`] |
+//! | what a server has that Tripod cannot do with | [`audit`] |
 //!
 //! # What holds everywhere
 //! Every call ends within a deadline that the configuration names. Every error says whether to retry, to wait, to fix
@@ -49,6 +50,7 @@ extern crate self as tripod;
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
+pub mod audit;
 pub mod config;
 pub mod error;
 pub mod events;

@@ -82,7 +82,7 @@ pub(super) async fn run(arguments: &Migrate, global: &Global, output: Output) ->
 }
 
 /// The built-in tables, and those that bots on this machine have registered: their specs stand beside the journals.
-fn specs(config: &Config) -> anyhow::Result<Vec<TableSpec>> {
+pub(super) fn specs(config: &Config) -> anyhow::Result<Vec<TableSpec>> {
     let mut specs: BTreeMap<String, TableSpec> = BTreeMap::new();
     for journals in journal_dirs(config)? {
         for class in Importance::ALL {
@@ -102,7 +102,7 @@ fn specs(config: &Config) -> anyhow::Result<Vec<TableSpec>> {
 
 /// Every bot's journals; those of the config's bot last, because its word on a table that several have is the one that
 /// counts here.
-fn journal_dirs(config: &Config) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn journal_dirs(config: &Config) -> anyhow::Result<Vec<PathBuf>> {
     let (all, own) = (&config.journal.dir, config.journal_dir());
     let mut dirs = Vec::new();
     match std::fs::read_dir(all) {

@@ -3,6 +3,7 @@
 mod bench;
 mod config;
 mod deliver;
+mod doctor;
 mod drill;
 mod journal;
 mod leftovers;
@@ -31,6 +32,7 @@ pub(crate) fn run(arguments: Arguments, output: Output) -> anyhow::Result<Exit> 
         Command::Up => up::up(&global, output),
         Command::Down(arguments) => up::down(&arguments, &global, output),
         Command::Status => block_on(status::run(&global, output)),
+        Command::Doctor => block_on(doctor::run(&global, output)),
         Command::Migrate(arguments) => block_on(migrate::run(&arguments, &global, output)),
         Command::Replay(arguments) => replay::run(arguments, &global, output),
         Command::Tape(command) => block_on(tape::run(command, &global, output)),

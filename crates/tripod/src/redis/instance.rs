@@ -58,6 +58,13 @@ impl Instance {
     pub fn major(&self) -> u64 {
         self.version.split('.').next().and_then(|text| text.parse().ok()).unwrap_or(0)
     }
+
+    /// Whether the version is this one or newer.
+    #[must_use]
+    pub fn at_least(&self, major: u64, minor: u64) -> bool {
+        let mut numbers = self.version.split('.').map(|text| text.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +77,7 @@ mod tests {
                     # Persistence\r\naof_enabled:1\r\naof_last_write_status:err\r\n# Replication\r\nrole:master\r\n";
         let instance = Instance::parse(info);
         assert_eq!((instance.version.as_str(), instance.major()), ("7.0.15", 7));
+        assert_eq!([(7, 0), (6, 9), (7, 1), (8, 0)].map(|(a, b)| instance.at_least(a, b)), [true, true, false, false]);
         assert_eq!((instance.used_memory_bytes, instance.maxmemory_bytes), (1_048_576, 0));
         assert_eq!(instance.maxmemory_policy, "volatile-ttl");
         assert_eq!((instance.append_only, instance.append_only_ok), (true, false));

@@ -1,0 +1,246 @@
+//! `tripod doctor`: each thing broken on purpose on live servers is found, with its remedy; a healthy stack has nothing.
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use tripod::Config;
+use tripod::postgres::{Login, Postgres};
+use tripod::tape::questdb::QuestDbHttp;
+use tripod_stack::{ServerName, Servers, TestStack};
+
+use crate::run::{Said, run, tripod};
+
+/// A stack with its schema.
+fn stack(servers: Servers) -> TestStack {
+    let stack = TestStack::start(servers).unwrap();
+    let said = run(stack.data_dir(), &["--data", ".", "migrate", "-q"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    // What a stack for tests leaves out for speed, and the doctor would rightly miss.
+    let (fsync, pages) = ("ALTER SYSTEM SET fsync = on", "ALTER SYSTEM SET full_page_writes = on");
+    sql(stack.data_dir(), &[fsync, pages, "SELECT pg_reload_conf()"]);
+    stack
+}
+
+/// With budgets that fit any disk that tests run on.
+fn doctor(data: &Path) -> Said {
+    doctor_with_budgets(data, "64")
+}
+
+fn doctor_with_budgets(data: &Path, mib: &str) -> Said {
+    let mut command = tripod();
+    for class in ["CRITICAL", "STANDARD", "DEBUG"] {
+        command.env(format!("TRIPOD__JOURNAL__{class}_BUDGET_MIB"), mib);
+    }
+    command.current_dir(data).args(["--data", ".", "doctor", "--json"]).output().unwrap().into()
+}
+
+/// What it finds beyond the machine's own settings, and that a stack for tests does not wait for its disk.
+fn found(data: &Path) -> Vec<(String, String)> {
+    let said = doctor(data);
+    let json = said.json();
+    let findings = json["findings"].as_array().unwrap();
+    for finding in findings {
+        for field in ["id", "severity", "what", "why", "remedy"] {
+            assert!(finding[field].as_str().is_some_and(|words| !words.is_empty()), "{field}: {finding}");
+        }
+    }
+    let wrong = findings.iter().filter(|finding| finding["severity"] == "wrong").count();
+    assert_eq!((json["ok"].as_bool(), said.code), (Some(wrong == 0), Some(i32::from(wrong > 0))), "{said:?}");
+    let text = |finding: &Value, field: &str| finding[field].as_str().unwrap().to_owned();
+    findings
+        .iter()
+        .filter(|finding| finding["severity"] == "wrong" || !text(finding, "id").starts_with("machine."))
+        .filter(|finding| finding["id"] != "redis.append-sync")
+        .map(|finding| (text(finding, "id"), text(finding, "remedy")))
+        .collect()
+}
+
+fn ids(found: &[(String, String)]) -> Vec<&str> {
+    let mut ids: Vec<_> = found.iter().map(|(id, _)| id.as_str()).collect();
+    ids.dedup();
+    ids
+}
+
+fn sql(data: &Path, statements: &[&str]) {
+    let config = Config::local(data).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let postgres = Postgres::open_as(&config.postgres, Login::Admin, Duration::from_secs(30)).unwrap();
+        for statement in statements {
+            // One by one: ALTER SYSTEM runs in no transaction.
+            postgres.call("break it", async |client| Ok(client.batch_execute(statement).await?)).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn what_is_wrong_with_postgresql_is_found_and_its_remedy_mends_it() {
+    let stack = stack(Servers::ALL);
+    let data = stack.data_dir();
+    assert_eq!(found(data), [], "a healthy stack");
+    sql(
+        data,
+        &[
+            "ALTER SYSTEM SET fsync = off",
+            "ALTER SYSTEM SET full_page_writes = off",
+            "ALTER SYSTEM SET synchronous_commit = off",
+            "SELECT pg_reload_conf()",
+            "REVOKE INSERT ON tripod.tokens FROM tripod_writer",
+            "GRANT DELETE ON tripod.settings_history TO tripod_operator",
+            "GRANT tripod_operator TO tripod_bot",
+            "ALTER ROLE tripod_bot CREATEROLE",
+        ],
+    );
+    let broken = found(data);
+    assert_eq!(
+        ids(&broken),
+        [
+            "postgres.bot-rights",
+            "postgres.fsync",
+            "postgres.full-page-writes",
+            "postgres.grants",
+            "postgres.synchronous-commit",
+        ]
+    );
+    // The remedies are statements: they are carried out as they stand.
+    for (id, remedy) in &broken {
+        assert!(!remedy.contains('`'), "{id}: {remedy}");
+        for statement in remedy.split_inclusive(';') {
+            sql(data, &[statement]);
+        }
+    }
+    assert_eq!(found(data), [], "after the remedies");
+    sql(data, &["ALTER ROLE tripod_bot SUPERUSER", "DELETE FROM tripod.migrations WHERE version > 4"]);
+    assert_eq!(ids(&found(data)), ["postgres.bot-rights", "postgres.schema"]);
+}
+
+fn redis(stack: &TestStack, server: ServerName, words: &[&str]) {
+    let login = stack.admin(server);
+    let output = Command::new("redis-cli")
+        .env("REDISCLI_AUTH", login.password())
+        .args(["-s", &stack.socket(server).unwrap().display().to_string(), "--user", login.user, "-e"])
+        .args(words)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn what_is_wrong_with_redis_is_found() {
+    let stack = stack(Servers::ALL);
+    let (prices, events) = (ServerName::RedisPrices, ServerName::RedisEvents);
+    let cases: &[(ServerName, &[&str], &[&str], &str)] = &[
+        (
+            events,
+            &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"],
+            &["CONFIG", "SET", "maxmemory-policy", "noeviction"],
+            "redis.memory-policy",
+        ),
+        (
+            prices,
+            &["CONFIG", "SET", "maxmemory-policy", "noeviction"],
+            &["CONFIG", "SET", "maxmemory-policy", "volatile-ttl"],
+            "redis.memory-policy",
+        ),
+        (prices, &["CONFIG", "SET", "maxmemory", "0"], &["CONFIG", "SET", "maxmemory", "64mb"], "redis.memory-limit"),
+        (events, &["CONFIG", "SET", "appendonly", "no"], &["CONFIG", "SET", "appendonly", "yes"], "redis.append-only"),
+        (prices, &["CONFIG", "SET", "appendonly", "yes"], &["CONFIG", "SET", "appendonly", "no"], "redis.append-only"),
+        (
+            events,
+            &["ACL", "SETUSER", "default", "-@all"],
+            &["ACL", "SETUSER", "default", "+@all"],
+            "redis.default-user",
+        ),
+        (
+            events,
+            &["ACL", "SETUSER", "tripod_bot", "-xadd"],
+            &["ACL", "SETUSER", "tripod_bot", "+xadd"],
+            "redis.bot-rights",
+        ),
+        (
+            prices,
+            &["ACL", "SETUSER", "tripod_bot", "+flushall"],
+            &["ACL", "SETUSER", "tripod_bot", "-flushall"],
+            "redis.bot-rights",
+        ),
+        // Gone for good, so the last.
+        (events, &["ACL", "DELUSER", "tripod_bot"], &["PING"], "redis.bot-user"),
+    ];
+    for (server, breaks, mends, id) in cases {
+        redis(&stack, *server, breaks);
+        assert_eq!(ids(&found(stack.data_dir())), [*id], "after {breaks:?}");
+        redis(&stack, *server, mends);
+    }
+    redis(&stack, events, &["CONFIG", "SET", "maxmemory", "1mb"]);
+    assert!(ids(&found(stack.data_dir())).contains(&"redis.memory"));
+    stack.kill(prices).unwrap();
+    assert!(ids(&found(stack.data_dir())).contains(&"redis.unreachable"));
+}
+
+#[test]
+fn what_is_wrong_with_questdb_is_found() {
+    let stack = stack(Servers::ALL);
+    let data = stack.data_dir();
+    let conf = stack.data_path(ServerName::QuestDb).join("conf/server.conf");
+    stack.stop_server(ServerName::QuestDb).unwrap();
+    let mut file = std::fs::OpenOptions::new().append(true).open(&conf).unwrap();
+    file.write_all(
+        b"\nline.auto.create.new.columns=true\ndev.mode.enabled=true\ncairo.writer.data.append.page.size=16M\n\
+          cairo.wal.enabled.default=false\ntelemetry.enabled=true\ntelemetry.disable.completely=false\n\
+          ram.usage.limit.percent=0\n",
+    )
+    .unwrap();
+    stack.start_server(ServerName::QuestDb).unwrap();
+    let http = QuestDbHttp::new(&Config::local(data).unwrap().questdb[0], Duration::from_secs(30)).unwrap();
+    for statement in [
+        "ALTER TABLE executions SUSPEND WAL",
+        "ALTER TABLE quotes DEDUP DISABLE",
+        "ALTER TABLE market_trades SET TTL 90 DAYS",
+        "CHECKPOINT CREATE",
+    ] {
+        http.exec(statement).unwrap();
+    }
+    let all = found(data);
+    assert_eq!(
+        ids(&all),
+        [
+            "questdb.auto-create",
+            "questdb.checkpoint",
+            "questdb.schema",
+            "questdb.suspended",
+            "questdb.wal",
+            "questdb.append-page",
+            "questdb.dev-mode",
+            "questdb.memory",
+            "questdb.telemetry",
+        ]
+    );
+    assert_eq!(all.iter().filter(|(id, _)| id == "questdb.schema").count(), 2, "{all:?}");
+    http.exec("CHECKPOINT RELEASE").unwrap();
+    assert!(!ids(&found(data)).contains(&"questdb.checkpoint"));
+}
+
+#[test]
+fn the_machine_and_the_journals_are_looked_at_though_no_server_answers() {
+    let stack = TestStack::start(Servers::NONE).unwrap();
+    let data = stack.data_dir();
+    let segments = data.join("journals/bot/critical/segments");
+    std::fs::create_dir_all(&segments).unwrap();
+    std::fs::create_dir_all(data.join("journals/bot/critical/sinks")).unwrap();
+    std::fs::write(segments.join(format!("{:016}.seg", 1)), vec![7_u8; 1 << 20]).unwrap();
+    let file = stack.config_path();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let said = doctor(data);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    let text = said.json()["findings"].to_string();
+    for id in ["questdb.unreachable", "postgres.unreachable", "redis.unreachable", "machine.config-mode"] {
+        assert!(text.contains(id), "{id} is missing in {text}");
+    }
+    assert!(text.contains("journal.damaged") || text.contains("journal.unreadable"), "{text}");
+    let said = doctor_with_budgets(data, "1048576");
+    assert!(said.json()["findings"].to_string().contains("machine.disk"), "{said:?}");
+}

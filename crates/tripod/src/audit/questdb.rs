@@ -1,0 +1,246 @@
+//! QuestDB: parameters, tables against their specs, what is suspended, views, an open checkpoint, the clock.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::{Departure, clock};
+use crate::error::Result;
+use crate::tape::questdb::QuestDbHttp;
+use crate::tape::schema::{self, ActionKind};
+use crate::tape::spec::TableSpec;
+use crate::value::Timestamp;
+
+/// The version that everything here was tried with.
+pub const TESTED: &str = "9.3.4";
+/// Append pages beyond this make each table cost hundreds of megabytes on the disk.
+const APPEND_PAGE_MAX: u64 = 1 << 20;
+
+/// Looks at one server. `specs` are the tables that it should have, `prefix` stands before their names.
+///
+/// # Errors
+/// As [`QuestDbHttp::exec`], where the server does not answer at all.
+pub fn look(http: &QuestDbHttp, specs: &[TableSpec], prefix: &str) -> Result<Vec<Departure>> {
+    let mut found = Vec::new();
+    let version = http.version()?;
+    if version != TESTED {
+        found.push(Departure::advice(
+            "questdb.version",
+            format!("QuestDB {version}"),
+            "only what was tested is promised; the statements and answers of other versions may differ",
+            format!("run the drills against it (`tripod drill run kill-questdb`), or use {TESTED}"),
+        ));
+    }
+    found.extend(parameters(&parameters_of(http)?));
+    found.extend(tables(http, specs, prefix)?);
+    found.extend(suspended(http)?);
+    found.extend(views(http)?);
+    found.extend(checkpoint(http)?);
+    let before = Timestamp::now();
+    let answer = http.exec("SELECT systimestamp()")?;
+    let after = Timestamp::now();
+    if let Some(theirs) = text(&answer.rows, 0).and_then(|time| time.parse().ok()) {
+        found.extend(clock("questdb.clock", "QuestDB", before, theirs, after));
+    }
+    Ok(found)
+}
+
+fn text(rows: &[Vec<Value>], column: usize) -> Option<&str> {
+    rows.first()?.get(column)?.as_str()
+}
+
+fn parameters_of(http: &QuestDbHttp) -> Result<HashMap<String, String>> {
+    let answer = http.exec("SELECT property_path, value FROM (SHOW PARAMETERS)")?;
+    let pair = |row: &Vec<Value>| Some((row.first()?.as_str()?.to_owned(), row.get(1)?.as_str()?.to_owned()));
+    Ok(answer.rows.iter().filter_map(pair).collect())
+}
+
+/// The part that needs no server.
+fn parameters(known: &HashMap<String, String>) -> Vec<Departure> {
+    let value = |name: &str| known.get(name).map(String::as_str).unwrap_or_default();
+    let set = |name: &str, to: &str| format!("`{name}={to}` in the server's server.conf, then restart it");
+    let mut found = Vec::new();
+    for name in ["line.auto.create.new.tables", "line.auto.create.new.columns"] {
+        if value(name) == "true" {
+            found.push(Departure::wrong(
+                "questdb.auto-create",
+                format!("{name} is true"),
+                "whoever writes a misspelt name makes a new table or column, without DEDUP keys, and nobody is told",
+                set(name, "false"),
+            ));
+        }
+    }
+    if value("cairo.wal.enabled.default") == "false" {
+        found.push(Departure::wrong(
+            "questdb.wal",
+            "cairo.wal.enabled.default is false",
+            "a table without WAL has no DEDUP: rows that are sent twice are there twice",
+            set("cairo.wal.enabled.default", "true"),
+        ));
+    }
+    if value("dev.mode.enabled") == "true" {
+        found.push(Departure::advice(
+            "questdb.dev-mode",
+            "dev.mode.enabled is true",
+            "anybody with a login can suspend tables",
+            set("dev.mode.enabled", "false"),
+        ));
+    }
+    for name in ["cairo.writer.data.append.page.size", "cairo.wal.writer.data.append.page.size"] {
+        if bytes(value(name)).is_some_and(|page| page > APPEND_PAGE_MAX) {
+            found.push(Departure::advice(
+                "questdb.append-page",
+                format!("{name} is {}", value(name)),
+                "a page is set aside per column and table: ten tables with a row each take gigabytes of disk",
+                set(name, "128k"),
+            ));
+        }
+    }
+    if value("telemetry.enabled") == "true" && value("telemetry.disable.completely") != "true" {
+        found.push(Departure::advice(
+            "questdb.telemetry",
+            "telemetry is on",
+            "the server writes of its use, and the telemetry table costs disk",
+            set("telemetry.enabled", "false"),
+        ));
+    }
+    if value("ram.usage.limit.bytes") == "0" && value("ram.usage.limit.percent") == "0" {
+        found.push(Departure::advice(
+            "questdb.memory",
+            "there is no limit of memory",
+            "a large question may take what the bot beside it needs, and the kernel ends one of them",
+            set("ram.usage.limit.percent", "70"),
+        ));
+    }
+    found.extend(open_to_all(known));
+    found
+}
+
+/// Addresses that others reach, without a login.
+fn open_to_all(known: &HashMap<String, String>) -> Vec<Departure> {
+    let value = |name: &str| known.get(name).map(String::as_str).unwrap_or_default();
+    // The older name of the property holds where only that was set; the newer one is what a default server shows.
+    let bound = value("http.net.bind.to");
+    let everywhere = bound.starts_with("0.0.0.0") || bound.starts_with("[::]");
+    if everywhere && value("http.user").is_empty() {
+        return vec![Departure::wrong(
+            "questdb.open",
+            format!("HTTP listens on {bound} and asks for no password"),
+            "whoever reaches the machine can read, write and drop every table",
+            "set http.net.bind.to=127.0.0.1:9000, or http.user and http.password, in server.conf; then restart it",
+        )];
+    }
+    Vec::new()
+}
+
+/// `128k`, `16777216`, `1M`.
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text.get(digits.len()..)?.to_ascii_lowercase().as_str() {
+        "" => 1,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+fn tables(http: &QuestDbHttp, specs: &[TableSpec], prefix: &str) -> Result<Vec<Departure>> {
+    let due = schema::plan(&schema::read_live(http)?, specs, prefix);
+    Ok(due
+        .into_iter()
+        .filter(|action| action.action != ActionKind::None)
+        .map(|action| {
+            let remedy = match action.action {
+                ActionKind::Conflict => format!("by hand: {}", action.detail),
+                _ => "`tripod migrate`".to_owned(),
+            };
+            let what = format!("{}: {} ({})", action.object, action.action, action.detail);
+            let why =
+                "rows of a table that is not as specified stay in the journal, or are kept longer or shorter than said";
+            Departure::wrong("questdb.schema", what, why, remedy)
+        })
+        .collect())
+}
+
+fn suspended(http: &QuestDbHttp) -> Result<Vec<Departure>> {
+    let answer = http.exec("SELECT name, errorTag, errorMessage FROM wal_tables() WHERE suspended ORDER BY name")?;
+    let word = |row: &Vec<Value>, n: usize| row.get(n).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let one = |row: &Vec<Value>| {
+        let (name, reason) = (word(row, 0), format!("{} {}", word(row, 1), word(row, 2)));
+        let reason = Some(reason.trim()).filter(|words| !words.is_empty()).map(|words| format!(": {words}"));
+        Departure::wrong(
+            "questdb.suspended",
+            format!("table {name} is suspended{}", reason.unwrap_or_default()),
+            "writes are answered OK and nothing becomes visible until it goes on",
+            format!("mend the cause (often a full disk), then: ALTER TABLE \"{name}\" RESUME WAL"),
+        )
+    };
+    Ok(answer.rows.iter().map(one).collect())
+}
+
+fn views(http: &QuestDbHttp) -> Result<Vec<Departure>> {
+    let answer =
+        http.exec("SELECT view_name, view_status, invalidation_reason FROM materialized_views() ORDER BY view_name")?;
+    let word = |row: &Vec<Value>, n: usize| row.get(n).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let one = |row: &Vec<Value>| {
+        let (name, status, reason) = (word(row, 0), word(row, 1), word(row, 2));
+        (status == "invalid").then(|| {
+            Departure::wrong(
+                "questdb.view",
+                format!("view {name} is {status}: {reason}"),
+                "what it sums up stands still while its table goes on",
+                // A full refresh would also wipe the buckets whose rows have expired.
+                format!("save what it holds if it is older than its table, then DROP MATERIALIZED VIEW \"{name}\" and `tripod migrate`"),
+            )
+        })
+    };
+    Ok(answer.rows.iter().filter_map(one).collect())
+}
+
+fn checkpoint(http: &QuestDbHttp) -> Result<Option<Departure>> {
+    let answer = http.exec("SELECT in_progress, started_at FROM checkpoint_status()")?;
+    let open = answer.rows.first().and_then(|row| row.first()).and_then(Value::as_bool).unwrap_or(false);
+    Ok(open.then(|| {
+        Departure::wrong(
+            "questdb.checkpoint",
+            format!("a checkpoint is open since {}", text(&answer.rows, 1).unwrap_or("an unknown time")),
+            "nothing that was deleted or replaced gives its disk back while it is open",
+            "if no backup is running: CHECKPOINT RELEASE",
+        )
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(pairs: &[(&str, &str)]) -> Vec<&'static str> {
+        let known = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        parameters(&known).iter().map(|found| found.id).collect()
+    }
+
+    #[test]
+    fn a_default_server_departs_in_what_matters() {
+        assert_eq!(
+            ids(&[
+                ("line.auto.create.new.tables", "true"),
+                ("cairo.writer.data.append.page.size", "16M"),
+                ("cairo.wal.writer.data.append.page.size", "1M"),
+                ("http.net.bind.to", "0.0.0.0:9000"),
+                ("telemetry.enabled", "true"),
+                ("ram.usage.limit.bytes", "0"),
+                ("ram.usage.limit.percent", "90"),
+            ]),
+            ["questdb.auto-create", "questdb.append-page", "questdb.telemetry", "questdb.open"]
+        );
+        assert_eq!(ids(&[("http.net.bind.to", "0.0.0.0:9000"), ("http.user", "tripod")]), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn sizes_are_read_in_the_servers_way_of_writing() {
+        assert_eq!([bytes("128k"), bytes("1M"), bytes("16777216")], [Some(128 << 10), Some(1 << 20), Some(16 << 20)]);
+        assert_eq!([bytes(""), bytes("k"), bytes("3 parsecs")], [None, None, None]);
+    }
+}

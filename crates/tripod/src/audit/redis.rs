@@ -1,0 +1,304 @@
+//! Redis: settings for what it holds, the default user, what the bot's user really may, persistence, room, the clock.
+
+use std::time::Duration;
+
+use ::redis::{Cmd, Value, cmd};
+
+use super::{Departure, clock};
+use crate::config;
+use crate::error::{Error, Result, Server};
+use crate::redis::{Instance, Link};
+use crate::value::Timestamp;
+
+/// The major version that everything here was tried with.
+pub const TESTED: u64 = 7;
+/// Of the memory limit of the instance that refuses at it, in percent.
+const MEMORY_PERCENT_MAX: u64 = 75;
+
+/// Looks at one instance through its operator's login. [`Link::server`] says what it holds; `prefix` stands before the
+/// bot's keys there.
+///
+/// # Errors
+/// As every call, where the server does not answer at all.
+pub async fn look(link: &Link, config: &config::Redis, prefix: &str) -> Result<Vec<Departure>> {
+    let instance = link.instance().await?;
+    let mut found = judge(link.server(), &instance);
+    let before = Timestamp::now();
+    let (seconds, micros): (u64, u64) = link.query("TIME", &cmd("TIME")).await?;
+    let theirs = Duration::from_secs(seconds) + Duration::from_micros(micros);
+    if let Some(theirs) = i64::try_from(theirs.as_nanos()).ok().and_then(|at| Timestamp::from_nanos(at).ok()) {
+        found.extend(clock("redis.clock", &link.server().to_string(), before, theirs, Timestamp::now()));
+    }
+    found.extend(default_user(link, &instance).await?);
+    found.extend(rights(link, &config.user, prefix).await?);
+    if link.server() == Server::RedisEvents {
+        found.extend(append_sync(link).await?);
+    }
+    Ok(found)
+}
+
+fn set(name: &str, to: &str) -> String {
+    format!("`{name} {to}` in the server's config file and, until its next start, CONFIG SET {name} {to}")
+}
+
+/// The part that needs no server.
+fn judge(server: Server, instance: &Instance) -> Vec<Departure> {
+    let prices = server == Server::RedisPrices;
+    let mut found = Vec::new();
+    if instance.major() < TESTED {
+        found.push(Departure::wrong(
+            "redis.version",
+            format!("{server} is version {}", instance.version),
+            "the counters of streams and the rights of users that Tripod builds on came with Redis 7",
+            "install Redis 7.0 or newer",
+        ));
+    }
+    if instance.role != "master" {
+        found.push(Departure::wrong(
+            "redis.role",
+            format!("{server} is a {}", instance.role),
+            "it takes no writes",
+            "name the primary in `addresses`, or let `mode = \"sentinel\"` find it",
+        ));
+    }
+    let policy = if prices { "volatile-ttl" } else { "noeviction" };
+    if instance.maxmemory_policy != policy {
+        let what = format!("{server}: maxmemory-policy is {}", instance.maxmemory_policy);
+        found.push(if prices {
+            let why = "at the memory limit writes of prices fail, where the oldest could give way";
+            Departure::advice("redis.memory-policy", what, why, set("maxmemory-policy", policy))
+        } else {
+            let why = "at the memory limit events are deleted, and nobody is told";
+            Departure::wrong("redis.memory-policy", what, why, set("maxmemory-policy", policy))
+        });
+    }
+    if instance.maxmemory_bytes == 0 {
+        found.push(Departure::advice(
+            "redis.memory-limit",
+            format!("{server} has no limit of memory"),
+            "the machine's memory is the limit then, and the kernel ends the server there",
+            set("maxmemory", "256mb"),
+        ));
+    } else if !prices && instance.used_memory_bytes / MEMORY_PERCENT_MAX > instance.maxmemory_bytes / 100 {
+        found.push(Departure::wrong(
+            "redis.memory",
+            format!("{server} uses {} of {} bytes", instance.used_memory_bytes, instance.maxmemory_bytes),
+            "at the limit no event can be published",
+            "raise maxmemory, or lower the cap of streams or the size of payloads",
+        ));
+    }
+    if instance.append_only == prices {
+        found.push(if prices {
+            Departure::advice(
+                "redis.append-only",
+                format!("{server} writes an append-only file"),
+                "prices are refilled in a second; the file only costs latency",
+                set("appendonly", "no"),
+            )
+        } else {
+            Departure::wrong(
+                "redis.append-only",
+                format!("{server} writes no append-only file"),
+                "a restart loses every event",
+                set("appendonly", "yes"),
+            )
+        });
+    }
+    if !instance.append_only_ok {
+        found.push(Departure::wrong(
+            "redis.append-only",
+            format!("{server}: the last write to the append-only file failed"),
+            "what was published since is lost with the next restart",
+            "see the server's log; most often the disk is full",
+        ));
+    }
+    found
+}
+
+/// Redis before 8.4 replays a transaction of its append-only file, and what a script wrote is one, only as far as the
+/// default user may, and drops the rest without a word.
+async fn default_user(link: &Link, instance: &Instance) -> Result<Option<Departure>> {
+    if !instance.append_only || instance.at_least(8, 4) {
+        return Ok(None);
+    }
+    let lacks = match dry_run(link, "default", cmd("XADD").arg("any").arg("*").arg("f").arg("v")).await {
+        Ok(lacks) => lacks,
+        Err(Error::Refused { what, .. }) => return Ok(Some(unknown("the default user", &what))),
+        Err(error) => return Err(error),
+    };
+    Ok(lacks.map(|words| {
+        Departure::wrong(
+            "redis.default-user",
+            format!("{}: the default user may not write ({words})", link.server()),
+            "this version replays what scripts wrote with the default user's rights: a restart loses it, silently",
+            "ACL SETUSER default off resetpass ~* &* +@all (nobody can log in as it), in the ACL file too; or Redis 8.4",
+        )
+    }))
+}
+
+/// What the bot does, tried without doing it.
+async fn rights(link: &Link, user: &str, prefix: &str) -> Result<Vec<Departure>> {
+    let mut found = Vec::new();
+    let mut lacking = Vec::new();
+    for command in needs(link.server(), prefix) {
+        match dry_run(link, user, &command).await {
+            Ok(None) => {}
+            Ok(Some(words)) => lacking.push(words),
+            Err(Error::Refused { what, .. }) => {
+                let there_is_none = what.contains("not found");
+                found.push(if there_is_none {
+                    Departure::wrong(
+                        "redis.bot-user",
+                        format!("{}: there is no user {user}", link.server()),
+                        "the bot cannot log in",
+                        "make it: ACL SETUSER, with the rules of `tripod-stack/conf`, and ACL SAVE",
+                    )
+                } else {
+                    unknown(user, &what)
+                });
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if !lacking.is_empty() {
+        found.push(Departure::wrong(
+            "redis.bot-rights",
+            format!("{}: user {user} lacks rights: {}", link.server(), lacking.join("; ")),
+            "what needs them fails with NOPERM when it is needed, and not before",
+            format!("ACL SETUSER {user} with what it lacks, and ACL SAVE"),
+        ));
+    }
+    for forbidden in [cmd("FLUSHALL"), cmd("CONFIG").arg("SET").arg("maxmemory").arg("1").clone(), cmd("SHUTDOWN")] {
+        if found.is_empty() && matches!(dry_run(link, user, &forbidden).await, Ok(None)) {
+            let name = String::from_utf8_lossy(&forbidden.get_packed_command()).into_owned();
+            let name = name.split("\r\n").nth(2).unwrap_or_default().to_owned();
+            found.push(Departure::wrong(
+                "redis.bot-rights",
+                format!("{}: user {user} may {name}", link.server()),
+                "a stolen or broken bot can empty or stop the server",
+                format!("ACL SETUSER {user} -@admin -@dangerous, then add back what it lacks; ACL SAVE"),
+            ));
+        }
+    }
+    Ok(found)
+}
+
+/// The commands of a bot, with keys of their kind; each `@` is the prefix.
+const NEEDS_PRICES: [&str; 7] = [
+    "MGET @price:x guard:{@price:x}",
+    "SET @price:x 1 PX 1000",
+    "SET guard:{@price:x} 1 PX 1000",
+    "SCAN 0",
+    "PUBLISH @prices 1",
+    "SUBSCRIBE @prices",
+    "EVALSHA 0 0",
+];
+const NEEDS_EVENTS: [&str; 13] = [
+    "XADD @events:x MAXLEN = 10 * f v",
+    "XREADGROUP GROUP g c STREAMS @events:x >",
+    "XREAD STREAMS @events:x 0",
+    "XACK @events:x g 1-1",
+    "XAUTOCLAIM @events:x g c 1000 0",
+    "XGROUP SETID @events:x g 0",
+    "XPENDING @events:x g",
+    "XINFO STREAM @events:x",
+    "XRANGE @events:x - +",
+    "SET @events:x:key 1 PX 1000",
+    "PUBLISH @signals:x 1",
+    "SUBSCRIBE @signals:x",
+    "EVALSHA 0 0",
+];
+
+fn needs(server: Server, prefix: &str) -> Vec<Cmd> {
+    let command = |line: &&str| {
+        let mut words = line.split(' ').map(|word| word.replace('@', prefix));
+        let mut command = cmd(&words.next().unwrap_or_default());
+        for word in words {
+            command.arg(word);
+        }
+        command
+    };
+    match server {
+        Server::RedisEvents => NEEDS_EVENTS.iter().map(command).collect(),
+        _ => NEEDS_PRICES.iter().map(command).collect(),
+    }
+}
+
+/// None: it may. Else the server's words.
+async fn dry_run(link: &Link, user: &str, command: &Cmd) -> Result<Option<String>> {
+    let mut ask = cmd("ACL");
+    ask.arg("DRYRUN").arg(user);
+    for argument in command.args_iter() {
+        if let ::redis::Arg::Simple(word) = argument {
+            ask.arg(word);
+        }
+    }
+    Ok(match link.query::<Value>("ACL DRYRUN", &ask).await? {
+        Value::Okay => None,
+        Value::SimpleString(word) if word == "OK" => None,
+        Value::BulkString(words) => Some(String::from_utf8_lossy(&words).into_owned()),
+        other => Some(format!("{other:?}")),
+    })
+}
+
+async fn append_sync(link: &Link) -> Result<Option<Departure>> {
+    let ask = link.query::<Vec<String>>("CONFIG GET", cmd("CONFIG").arg("GET").arg("appendfsync")).await;
+    let value = match ask {
+        Ok(pair) => pair.into_iter().nth(1).unwrap_or_default(),
+        Err(Error::Refused { what, .. }) => return Ok(Some(unknown("appendfsync", &what))),
+        Err(error) => return Err(error),
+    };
+    Ok((value == "no").then(|| {
+        Departure::advice(
+            "redis.append-sync",
+            format!("{}: appendfsync is no", link.server()),
+            "a power loss takes half a minute of events instead of a second",
+            set("appendfsync", "everysec"),
+        )
+    }))
+}
+
+fn unknown(what: &str, words: &str) -> Departure {
+    Departure::advice(
+        "redis.unknown",
+        format!("{what} cannot be looked at: {words}"),
+        "what nobody can look at may be wrong",
+        "give `admin_user` the right: ACL SETUSER … +acl +config|get +info",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance(policy: &str, append_only: bool) -> Instance {
+        Instance {
+            version: "7.0.15".into(),
+            role: "master".into(),
+            used_memory_bytes: 10 << 20,
+            maxmemory_bytes: 100 << 20,
+            maxmemory_policy: policy.into(),
+            append_only,
+            append_only_ok: true,
+            ..Instance::default()
+        }
+    }
+
+    fn ids(server: Server, instance: &Instance) -> Vec<&'static str> {
+        judge(server, instance).iter().map(|found| found.id).collect()
+    }
+
+    #[test]
+    fn each_instance_is_judged_by_what_it_holds() {
+        assert!(ids(Server::RedisPrices, &instance("volatile-ttl", false)).is_empty());
+        assert!(ids(Server::RedisEvents, &instance("noeviction", true)).is_empty());
+        let full = Instance { used_memory_bytes: 80 << 20, ..instance("noeviction", true) };
+        assert_eq!(ids(Server::RedisEvents, &full), ["redis.memory"]);
+        let foreign = Instance { append_only_ok: false, ..instance("allkeys-lru", false) };
+        assert_eq!(
+            ids(Server::RedisEvents, &foreign),
+            ["redis.memory-policy", "redis.append-only", "redis.append-only"]
+        );
+    }
+}
