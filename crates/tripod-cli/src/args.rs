@@ -147,7 +147,7 @@ pub(crate) struct DrillRun {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
-    /// record(), delivery, visibility, a backlog, memory, questions; takes about 3 minutes and 8 GiB of disk
+    /// record(), delivery, visibility, memory, questions; takes about 3 minutes and 8 GiB of disk
     Tape(BenchTape),
 }
 

@@ -83,12 +83,8 @@ fn measure(rig: &mut Rig, wanted: &BenchTape, bar: &ProgressBar) -> anyhow::Resu
 
     let mut results = Vec::new();
     let [p50, p99, p999, p9999, max] = Figure::of_calls("record_1_thread", &one);
-    results.extend(
-        [p50.most(200).best(100), p99, p999.most(5_000).best(2_000), p9999, max]
-            .into_iter()
-            .zip(one_raw_of(&one_raw))
-            .map(|(figure, raw)| figure.raw(raw)),
-    );
+    let one = [p50.most(200).best(100), p99, p999.most(5_000).best(2_000), p9999, max];
+    results.extend(one.into_iter().zip(raw_calls(&one_raw)).map(|(figure, raw)| figure.raw(raw)));
     let (count, rows) = allocations;
     results.push(Figure::at_most("record_allocations", count, "allocations", 0).note(format!("in {rows} calls")));
     let [p50, p99, p999, p9999, max] = Figure::of_calls("record_4_threads", &four);
@@ -104,7 +100,7 @@ fn measure(rig: &mut Rig, wanted: &BenchTape, bar: &ProgressBar) -> anyhow::Resu
 }
 
 /// In the order of [`Figure::of_calls`].
-fn one_raw_of(nanos: &Histogram<u64>) -> [u64; 5] {
+fn raw_calls(nanos: &Histogram<u64>) -> [u64; 5] {
     [0.5, 0.99, 0.999, 0.9999, 1.0].map(|quantile| nanos.value_at_quantile(quantile))
 }
 

@@ -10,6 +10,7 @@ use tripod::tape::{Recorded, Recorder};
 
 use super::pace::paced;
 use super::raw::Raw;
+use super::record::{self, ONE_ROWS_PER_SECOND};
 use super::rig::Rig;
 use super::rows::Stock;
 use super::visible::{self, Mark};
@@ -49,15 +50,20 @@ pub(super) fn run<T>(
     Ok((result, beside))
 }
 
-/// The same trades at the same rate by the raw client, which sends what waits as often as Tripod's sink.
+/// The same trades at the same rate by the raw client, which sends what waits as often as Tripod's sink. The executions
+/// beside them are recorded as before, so that the server has the same to do.
 pub(super) fn run_raw(rig: &mut Rig) -> anyhow::Result<Beside> {
     let trades = rig.take_trades(RAW_S * BESIDE_ROWS_PER_SECOND);
+    let executions = rig.take_executions(RAW_S * ONE_ROWS_PER_SECOND);
+    let tape = rig.open()?;
     let (mut raw, stock) = (rig.raw()?, rig.stock);
     let send = {
         let trades = trades.clone();
         move || send_trades(&mut raw, stock, trades)
     };
-    let ((), beside) = watched(rig, trades, send, |_| Ok(()))?;
+    let (_, beside) =
+        watched(rig, trades, send, |_| record::calls(&tape.recorder(), stock, executions, ONE_ROWS_PER_SECOND))?;
+    rig.settle(tape)?;
     Ok(beside)
 }
 

@@ -22,6 +22,7 @@ use super::rig::Rig;
 use crate::drill::pause;
 
 pub(super) const DAYS: u64 = 30;
+const DAY: Duration = Duration::from_hours(24);
 /// Markets of the trades, tokens of the executions.
 pub(super) const MARKETS: u64 = 20;
 const TOKENS: u64 = 1000;
@@ -173,5 +174,3 @@ impl History {
         )
     }
 }
-
-pub(super) const DAY: Duration = Duration::from_hours(24);

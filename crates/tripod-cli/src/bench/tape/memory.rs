@@ -60,7 +60,7 @@ pub(super) fn measure(rig: &Rig, backlog_gib: u64) -> anyhow::Result<Figure> {
 
 /// Bytes of the standard class's segments.
 fn written(config: &tripod::Config) -> anyhow::Result<u64> {
-    let dir = config.journal_dir().join("standard");
+    let dir = config.journal_dir().join("standard").join("segments");
     let mut bytes = 0;
     for entry in std::fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))? {
         // A segment may be renamed or gone between the two calls.

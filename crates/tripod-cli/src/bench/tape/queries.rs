@@ -14,7 +14,7 @@ use tripod::tape::query::{Limits, Reader, Span};
 
 use super::super::report::Figure;
 use super::beside::{self, BESIDE_ROWS_PER_SECOND, Beside};
-use super::history::{DAY, DAYS, History, MARKETS};
+use super::history::{DAYS, History, MARKETS};
 use super::record;
 use super::rig::Rig;
 use crate::drill::pause;
@@ -209,7 +209,6 @@ mod tests {
         let places: Vec<u64> = (0..300).map(|number| spread(number, 0..DAYS)).collect();
         assert!(places.iter().all(|place| *place < DAYS));
         assert!((0..DAYS).all(|day| places.contains(&day)), "{places:?}");
-        assert_eq!(DAY.as_secs(), 86_400);
     }
 
     #[test]

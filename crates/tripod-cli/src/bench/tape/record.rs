@@ -14,7 +14,7 @@ use super::rig::Rig;
 use super::rows::Stock;
 
 /// Executions a second that each measured thread records.
-const ONE_ROWS_PER_SECOND: u64 = 10_000;
+pub(super) const ONE_ROWS_PER_SECOND: u64 = 10_000;
 const FOUR_ROWS_PER_SECOND: u64 = 20_000;
 const WARM_UP_S: u64 = 4;
 const ONE_S: u64 = 12;
