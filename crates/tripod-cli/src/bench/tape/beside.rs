@@ -17,7 +17,7 @@ use super::visible::{self, Mark};
 
 /// Trades a second beside the measured thread.
 pub(super) const BESIDE_ROWS_PER_SECOND: u64 = 100_000;
-/// Rows between two readings of the recording thread's clock; counts of all trades are multiples of it.
+/// Rows between two marks.
 const MARK_ROWS: u64 = 100;
 const RAW_S: u64 = 6;
 
@@ -26,7 +26,7 @@ const RAW_S: u64 = 6;
 pub(super) struct Beside {
     /// Trades that became visible a second, by the server, from the first recorded to the last visible.
     pub(super) rows_per_second: u64,
-    /// Of those trades, from recorded to visible, microseconds.
+    /// Of those trades, from due to visible, microseconds.
     pub(super) visible_us: Histogram<u64>,
 }
 
@@ -89,7 +89,7 @@ fn watched<T>(
     Ok((result, Beside { rows_per_second, visible_us: visible::latencies(&sent, &looks)? }))
 }
 
-/// Records trades at a rate; the moments at which so many were recorded.
+/// Records trades at a rate; the moments at which so many were due.
 pub(super) fn record_trades(
     recorder: &Recorder,
     stock: Stock,
@@ -97,10 +97,10 @@ pub(super) fn record_trades(
     rows_per_second: u64,
 ) -> anyhow::Result<Vec<Mark>> {
     let (mut id, mut marks) = (String::new(), Vec::new());
-    paced(numbers, rows_per_second, |number| {
+    paced(numbers, rows_per_second, |number, due| {
         let recorded = recorder.record(&stock.trade(number, &mut id))?;
         ensure!(recorded == Recorded::Kept, "the journal is full");
-        mark(&mut marks, number);
+        mark(&mut marks, number, due);
         Ok(())
     })?;
     Ok(marks)
@@ -108,18 +108,19 @@ pub(super) fn record_trades(
 
 fn send_trades(raw: &mut Raw, stock: Stock, numbers: Range<u64>) -> anyhow::Result<Vec<Mark>> {
     let (mut id, mut marks) = (String::new(), Vec::new());
-    paced(numbers, BESIDE_ROWS_PER_SECOND, |number| {
+    paced(numbers, BESIDE_ROWS_PER_SECOND, |number, due| {
         raw.put_trade(&stock.trade(number, &mut id))?;
-        mark(&mut marks, number);
+        mark(&mut marks, number, due);
         raw.flush_if_due()
     })?;
     raw.flush()?;
     Ok(marks)
 }
 
-fn mark(marks: &mut Vec<Mark>, number: u64) {
+/// A row counts from when it was due: a client that makes its caller wait would otherwise look prompt.
+fn mark(marks: &mut Vec<Mark>, number: u64, due: Instant) {
     let rows = number + 1;
     if rows.is_multiple_of(MARK_ROWS) {
-        marks.push(Mark { rows, at: Instant::now() });
+        marks.push(Mark { rows, at: due });
     }
 }

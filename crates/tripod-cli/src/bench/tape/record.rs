@@ -48,7 +48,7 @@ pub(super) fn one_thread_raw(rig: &mut Rig) -> anyhow::Result<Histogram<u64>> {
     let mut raw = rig.raw()?;
     let (nanos, _) = beside::run(rig, RAW_S, BESIDE_ROWS_PER_SECOND, |rig, _| {
         let mut nanos = histogram()?;
-        paced(executions, ONE_ROWS_PER_SECOND, |number| {
+        paced(executions, ONE_ROWS_PER_SECOND, |number, _| {
             let row = rig.stock.execution(number);
             let started = Instant::now();
             raw.put_execution(&row)?;
@@ -109,7 +109,7 @@ pub(super) fn calls(
     rows_per_second: u64,
 ) -> anyhow::Result<Histogram<u64>> {
     let mut nanos = histogram()?;
-    paced(numbers, rows_per_second, |number| {
+    paced(numbers, rows_per_second, |number, _| {
         let row = stock.execution(number);
         let started = Instant::now();
         let recorded = recorder.record(&row)?;
