@@ -149,8 +149,31 @@ pub(crate) struct DrillRun {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
-    /// record(), delivery, visibility, a backlog, memory; takes about a minute and 2 GiB of disk
-    Tape,
+    /// record(), delivery, visibility, memory, questions; takes about 3 minutes and 8 GiB of disk
+    Tape(BenchTape),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchTape {
+    /// Rows a day that the questions are asked about: 30 days, in each of executions and market_trades
+    #[arg(long, value_name = "ROWS", default_value_t = 20_000,
+          value_parser = clap::value_parser!(u64).range(1_000..=1_000_000))]
+    rows_per_day: u64,
+    /// The size that the bars are meant for, 1,000,000 rows a day; some minutes more, and 40 GiB of disk
+    #[arg(long, conflicts_with = "rows_per_day")]
+    full: bool,
+    /// Journal that waits while memory is measured, GiB
+    #[arg(long, value_name = "GIB", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub(crate) backlog_gib: u64,
+    /// Print the table as markdown
+    #[arg(long)]
+    pub(crate) markdown: bool,
+}
+
+impl BenchTape {
+    pub(crate) fn rows_per_day(&self) -> u64 {
+        if self.full { 1_000_000 } else { self.rows_per_day }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -22,16 +22,45 @@ pub(crate) struct Machine {
     pub(super) cores: usize,
     pub(super) memory_mib: u64,
     pub(super) kernel: String,
-    pub(super) questdb: String,
+    /// The servers, with their versions; on the same machine.
+    pub(super) servers: String,
     /// `release`, or `debug`: then the figures are not the product's.
     pub(super) build: &'static str,
     pub(super) at: String,
+    /// Processes that wanted a core, over the last minute, when the bench began: figures of a busy machine are too high.
+    pub(super) load_at_start: String,
     /// What two clock readings with nothing between them take; it is in every `record()` figure.
     pub(super) clock_p50_ns: u64,
     pub(super) clock_p99_ns: u64,
 }
 
-pub(super) fn describe(questdb: String) -> anyhow::Result<Machine> {
+impl Machine {
+    /// In two lines.
+    pub(super) fn words(&self) -> String {
+        format!(
+            "{} cores of {}, {} MiB, Linux {}; {} on the same machine; {} build; {}\n\
+             load at the start {} ({} cores); two clock readings take {} ns (p50), {} ns (p99): it is in every figure in ns",
+            self.cores,
+            self.cpu,
+            self.memory_mib,
+            self.kernel,
+            self.servers,
+            self.build,
+            self.at,
+            self.load_at_start,
+            self.cores,
+            self.clock_p50_ns,
+            self.clock_p99_ns,
+        )
+    }
+
+    pub(super) fn is_of_release(&self) -> bool {
+        self.build == "release"
+    }
+}
+
+/// Called before anything is measured; `servers` as in `QuestDB 9.3.4`.
+pub(super) fn describe(servers: String) -> anyhow::Result<Machine> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let clock = clock()?;
     Ok(Machine {
@@ -39,9 +68,10 @@ pub(super) fn describe(questdb: String) -> anyhow::Result<Machine> {
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         memory_mib: kib(&read("/proc/meminfo"), "MemTotal").unwrap_or(0) / 1024,
         kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-        questdb,
+        servers,
         build: if cfg!(debug_assertions) { "debug" } else { "release" },
         at: Timestamp::now().to_string(),
+        load_at_start: read("/proc/loadavg").split_whitespace().next().unwrap_or("unknown").to_owned(),
         clock_p50_ns: clock.value_at_quantile(0.5),
         clock_p99_ns: clock.value_at_quantile(0.99),
     })

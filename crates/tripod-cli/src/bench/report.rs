@@ -1,18 +1,13 @@
-//! What the bench says: the `--json` contract `bench`, and the same as a table.
-
-use std::time::Duration;
+//! What a bench says: the `--json` contract `bench`, the same as a table, and as markdown.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::machine::Machine;
+use super::pair::Pair;
 use crate::output;
 
-const VISIBLE_P50_MS_MAX: u64 = 150;
-const VISIBLE_P99_MS_MAX: u64 = 300;
-const RATIO_LEAST: f64 = 0.8;
-const MEMORY_MIB_MAX: u64 = 200;
-const MIB: u64 = 1024 * 1024;
+const COLUMNS: [&str; 10] = ["figure", "measured", "unit", "bar", "beyond", "verdict", "raw", "ratio", "turns", "note"];
 
 /// The document of `bench`.
 #[derive(Debug, Serialize)]
@@ -21,7 +16,7 @@ pub(crate) struct Report {
     pub(super) machine: Machine,
 }
 
-/// One figure.
+/// One figure. Made plain; what else is known is added: `Figure::plain(…).most(200).best(100).raw(…)`.
 #[derive(Debug, Serialize)]
 pub(super) struct Figure {
     name: String,
@@ -30,48 +25,27 @@ pub(super) struct Figure {
     /// What it has to reach; none where it is only told.
     bar: Option<String>,
     ok: Option<bool>,
+    /// What would be better than asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    beyond: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    beyond_ok: Option<bool>,
     /// The raw client's, in the same unit.
     raw: Option<u64>,
+    /// `value` to `raw`: more is better for rates, less for times.
     ratio: Option<f64>,
     /// What each turn gave, in order, where there were several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     turns: Vec<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     raw_turns: Vec<u64>,
-}
-
-/// Rows and the time they took, over all turns of one side.
-#[derive(Debug, Default)]
-pub(super) struct Sum {
-    rows: u64,
-    time: Duration,
-    turns: Vec<u64>,
-}
-
-impl Sum {
-    pub(super) fn add(&mut self, rows: u64, time: Duration) {
-        self.rows += rows;
-        self.time += time;
-        self.turns.push(per_second(rows, time));
-    }
-
-    fn rows_per_second(&self) -> u64 {
-        per_second(self.rows, self.time)
-    }
-}
-
-fn per_second(rows: u64, time: Duration) -> u64 {
-    u64::try_from(u128::from(rows) * 1_000_000 / time.as_micros().max(1)).unwrap_or(u64::MAX)
-}
-
-/// Both sides.
-#[derive(Debug, Default)]
-pub(super) struct Pair {
-    pub(super) tripod: Sum,
-    pub(super) raw: Sum,
+    /// What the reader must know to judge it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 impl Figure {
+    /// A figure that is only told.
     pub(super) fn plain(name: &str, value: u64, unit: &'static str) -> Self {
         Self {
             name: name.to_owned(),
@@ -79,126 +53,164 @@ impl Figure {
             unit,
             bar: None,
             ok: None,
+            beyond: None,
+            beyond_ok: None,
             raw: None,
             ratio: None,
             turns: Vec::new(),
             raw_turns: Vec::new(),
+            note: None,
         }
     }
 
-    fn at_most(name: &str, value: u64, unit: &'static str, most: u64) -> Self {
-        Self { bar: Some(format!("<= {most}")), ok: Some(value <= most), ..Self::plain(name, value, unit) }
+    /// A figure that has to be `most` or less.
+    pub(super) fn at_most(name: &str, value: u64, unit: &'static str, most: u64) -> Self {
+        Self::plain(name, value, unit).most(most)
     }
 
-    /// p50, p99, p99.9 and the longest of `record()`; a bar of 0 is none.
-    pub(super) fn of_record(name: &str, nanos: &Histogram<u64>, p50_most: u64, p999_most: u64) -> Vec<Self> {
-        let figure = |part: &str, value: u64, most: u64| match most {
-            0 => Self::plain(&format!("{name}_{part}"), value, "ns"),
-            _ => Self::at_most(&format!("{name}_{part}"), value, "ns", most),
-        };
-        vec![
-            figure("p50", nanos.value_at_quantile(0.5), p50_most),
-            figure("p99", nanos.value_at_quantile(0.99), 0),
-            figure("p999", nanos.value_at_quantile(0.999), p999_most),
-            figure("max", nanos.max(), 0),
-        ]
+    /// It has to be this or less.
+    pub(super) fn most(self, most: u64) -> Self {
+        Self { bar: Some(format!("<= {most}")), ok: Some(self.value <= most), ..self }
     }
 
-    /// From recorded to visible, microseconds.
-    pub(super) fn of_visible(micros: &Histogram<u64>) -> [Self; 2] {
-        let millis = |quantile| micros.value_at_quantile(quantile).div_ceil(1000);
-        [
-            Self::at_most("visible_p50", millis(0.5), "ms", VISIBLE_P50_MS_MAX),
-            Self::at_most("visible_p99", millis(0.99), "ms", VISIBLE_P99_MS_MAX),
-        ]
+    /// This or less is better than asked for.
+    pub(super) fn best(self, most: u64) -> Self {
+        Self { beyond: Some(format!("<= {most}")), beyond_ok: Some(self.value <= most), ..self }
     }
 
-    pub(super) fn of_pair(name: &str, pair: &Pair) -> Self {
+    /// What the raw client made of it.
+    pub(super) fn raw(self, raw: u64) -> Self {
+        let ratio = ratio(self.value, raw);
+        Self { raw: Some(raw), ratio: Some(ratio), ..self }
+    }
+
+    pub(super) fn note(self, note: impl Into<String>) -> Self {
+        Self { note: Some(note.into()), ..self }
+    }
+
+    /// p50, p99, p99.9, p99.99 and the longest of one kind of call, nanoseconds.
+    pub(super) fn of_calls(name: &str, nanos: &Histogram<u64>) -> [Self; 5] {
+        [("p50", 0.5), ("p99", 0.99), ("p999", 0.999), ("p9999", 0.9999), ("max", 1.0)].map(|(part, quantile)| {
+            Self::plain(&format!("{name}_{part}"), nanos.value_at_quantile(quantile), "ns")
+                .note(format!("{} calls", nanos.len()))
+        })
+    }
+
+    /// Rows per second of both sides: at least `least` per cent of the raw client's; `best` per cent are more than asked.
+    pub(super) fn of_pair(name: &str, pair: &Pair, least: u32, best: Option<u32>) -> Self {
         let (value, raw) = (pair.tripod.rows_per_second(), pair.raw.rows_per_second());
-        // Per mille, so that the one rounding is a known one.
-        let per_mille = u128::from(value) * 1000 / u128::from(raw.max(1));
-        let ratio = f64::from(u32::try_from(per_mille).unwrap_or(u32::MAX)) / 1000.0;
+        let ratio = ratio(value, raw);
+        let part = |per_cent: u32| f64::from(per_cent) / 100.0;
         Self {
-            bar: Some(format!("ratio >= {RATIO_LEAST}")),
-            ok: Some(ratio >= RATIO_LEAST),
-            raw: Some(raw),
-            ratio: Some(ratio),
+            bar: Some(format!("ratio >= {}", part(least))),
+            ok: Some(ratio >= part(least)),
+            beyond: best.map(|best| format!("ratio >= {}", part(best))),
+            beyond_ok: best.map(|best| ratio >= part(best)),
             turns: pair.tripod.turns.clone(),
             raw_turns: pair.raw.turns.clone(),
-            ..Self::plain(name, value, "rows/s")
+            ..Self::plain(name, value, "rows/s").raw(raw)
         }
     }
 
-    pub(super) fn of_memory(bytes: u64) -> Self {
-        Self::at_most("rss_anon", bytes.div_ceil(MIB), "MiB", MEMORY_MIB_MAX)
+    fn verdict(&self) -> &'static str {
+        match (self.ok, self.beyond_ok) {
+            (Some(false), _) => "MISSED",
+            (_, Some(true)) => "beyond",
+            (Some(true), _) => "reached",
+            (None, _) => "",
+        }
     }
+
+    /// In the order of [`COLUMNS`].
+    fn cells(&self) -> [String; 10] {
+        let range = |turns: &[u64]| match (turns.iter().min(), turns.iter().max()) {
+            (Some(least), Some(most)) if turns.len() > 1 => format!("{least}–{most}"),
+            _ => String::new(),
+        };
+        let turns = match (range(&self.turns), range(&self.raw_turns)) {
+            (own, raw) if raw.is_empty() => own,
+            (own, raw) => format!("{own}, raw {raw}"),
+        };
+        [
+            self.name.clone(),
+            self.value.to_string(),
+            self.unit.to_owned(),
+            self.bar.clone().unwrap_or_default(),
+            self.beyond.clone().unwrap_or_default(),
+            self.verdict().to_owned(),
+            self.raw.map(|raw| raw.to_string()).unwrap_or_default(),
+            self.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
+            turns,
+            self.note.clone().unwrap_or_default(),
+        ]
+    }
+}
+
+/// By way of per mille, so that the one rounding is a known one.
+fn ratio(value: u64, raw: u64) -> f64 {
+    let per_mille = u128::from(value) * 1000 / u128::from(raw.max(1));
+    f64::from(u32::try_from(per_mille).unwrap_or(u32::MAX)) / 1000.0
 }
 
 impl Report {
     pub(crate) fn words(&self) -> String {
-        let mut table = output::table(&["figure", "value", "unit", "bar", "", "raw", "ratio"]);
+        let mut table = output::table(&COLUMNS);
         for figure in &self.results {
-            table.add_row([
-                figure.name.clone(),
-                figure.value.to_string(),
-                figure.unit.to_owned(),
-                figure.bar.clone().unwrap_or_default(),
-                match figure.ok {
-                    Some(true) => "reached",
-                    Some(false) => "MISSED",
-                    None => "",
-                }
-                .to_owned(),
-                figure.raw.map(|raw| raw.to_string()).unwrap_or_default(),
-                figure.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
-            ]);
+            table.add_row(figure.cells());
         }
         output::align_right(&mut table, 1..2);
-        output::align_right(&mut table, 5..7);
-        let machine = &self.machine;
-        format!(
-            "{}\n{} cores of {}, {} MiB, Linux {}, QuestDB {} on the same machine, {} build, {}\n\
-             the clock itself takes {} ns (p50), {} ns (p99): it is in every record() figure",
-            output::table_text(&table),
-            machine.cores,
-            machine.cpu,
-            machine.memory_mib,
-            machine.kernel,
-            machine.questdb,
-            machine.build,
-            machine.at,
-            machine.clock_p50_ns,
-            machine.clock_p99_ns,
-        )
+        output::align_right(&mut table, 6..8);
+        format!("{}\n{}", output::table_text(&table), self.machine.words())
+    }
+
+    /// For a document.
+    pub(crate) fn markdown(&self) -> String {
+        let row = |cells: [String; 10]| format!("| {} |\n", cells.join(" | "));
+        let mut text = row(COLUMNS.map(str::to_owned)) + "|---|--:|---|---|---|---|--:|--:|---|---|\n";
+        for figure in &self.results {
+            text += &row(figure.cells());
+        }
+        format!("{text}\n{}", self.machine.words())
     }
 
     /// Whether these are the product's figures.
     pub(crate) fn is_of_release(&self) -> bool {
-        self.machine.build == "release"
+        self.machine.is_of_release()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::pair::Side;
     use super::*;
 
     #[test]
     fn a_missed_bar_is_said() {
         let mut pair = Pair::default();
-        pair.tripod.add(79_900, Duration::from_secs(1));
-        pair.raw.add(100_000, Duration::from_secs(1));
-        let missed = Figure::of_pair("x", &pair);
+        pair.add(Side::Tripod, 79_900, Duration::from_secs(1));
+        pair.add(Side::Raw, 100_000, Duration::from_secs(1));
+        let missed = Figure::of_pair("x", &pair, 80, Some(100));
         assert_eq!(
             (missed.value, missed.raw, missed.ratio, missed.ok),
             (79_900, Some(100_000), Some(0.799), Some(false))
         );
-        pair.tripod.add(80_100, Duration::from_secs(1));
-        assert_eq!(Figure::of_pair("x", &pair).ok, Some(true));
-        let mut micros = Histogram::new(3).unwrap();
-        micros.record_n(140_000, 98).unwrap();
-        micros.record_n(301_500, 2).unwrap();
-        let [p50, p99] = Figure::of_visible(&micros);
-        assert_eq!((p50.ok, p99.ok), (Some(true), Some(false)));
-        assert_eq!(Figure::plain("x", 1, "ns").ok, None);
+        assert_eq!(missed.verdict(), "MISSED");
+        pair.add(Side::Tripod, 80_100, Duration::from_secs(1));
+        assert_eq!(Figure::of_pair("x", &pair, 80, Some(100)).verdict(), "reached");
+        assert_eq!(Figure::of_pair("x", &pair, 80, Some(80)).verdict(), "beyond");
+        assert_eq!(Figure::at_most("x", 201, "ns", 200).best(300).verdict(), "MISSED");
+        assert_eq!(Figure::plain("x", 1, "ns").verdict(), "");
+    }
+
+    #[test]
+    fn the_longest_call_is_told_and_how_many_there_were() {
+        let mut nanos = Histogram::new(3).unwrap();
+        nanos.record_n(100, 9_999).unwrap();
+        nanos.record(2_000).unwrap();
+        let figures = Figure::of_calls("x", &nanos);
+        assert_eq!(figures.each_ref().map(|figure| figure.value), [100, 100, 100, 100, 2_000]);
+        assert_eq!(figures[4].note.as_deref(), Some("10000 calls"));
     }
 }

@@ -7,14 +7,14 @@ use crate::output::Output;
 
 pub(super) fn run(command: &Command, global: &Global, output: Output) -> anyhow::Result<Exit> {
     let spinner = output.spinner("looking at the stack");
-    let report = match command {
-        Command::Tape => bench::tape(global, &spinner),
+    let (report, markdown) = match command {
+        Command::Tape(wanted) => (bench::tape(wanted, global, &spinner), wanted.markdown),
     };
     spinner.finish_and_clear();
     let report = report?;
     if !report.is_of_release() {
         output.say("note: this is a debug build; `make build` makes the one that the figures are about");
     }
-    output.result(&report, || report.words())?;
+    output.result(&report, || if markdown { report.markdown() } else { report.words() })?;
     Ok(Exit::Done)
 }

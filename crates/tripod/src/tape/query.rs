@@ -19,6 +19,7 @@ mod decimal;
 mod plain;
 mod pool;
 mod quality;
+mod routes;
 mod rows;
 mod select;
 
@@ -35,6 +36,7 @@ use crate::value::{Timestamp, Token, Uuid};
 
 pub use plain::Table;
 pub use quality::{Quality, Slippage};
+pub use routes::WinRate;
 pub use rows::{Candle, StoredAttempt, StoredExecution};
 
 use plain::Plain;
@@ -288,6 +290,20 @@ impl Reader {
         let parameters: [Parameter<'_>; 2] = [(&from, Type::INT8), (&until, Type::INT8)];
         self.ask("read execution quality", &sql, &parameters, self.limits.rows_max, |row| {
             Quality::read(&mut Columns::of(row, "execution quality"))
+        })
+        .await
+    }
+
+    /// How often each route won, per hour and route, in this order.
+    ///
+    /// # Errors
+    /// As [`Reader::execution`].
+    pub async fn win_rates(&self, span: Span) -> Result<Answer<WinRate>> {
+        let sql = routes::sql(&self.table("executions"));
+        let [from, until] = span.bounds();
+        let parameters: [Parameter<'_>; 2] = [(&from, Type::INT8), (&until, Type::INT8)];
+        self.ask("read win rates", &sql, &parameters, self.limits.rows_max, |row| {
+            WinRate::read(&mut Columns::of(row, "win rate"))
         })
         .await
     }

@@ -336,6 +336,60 @@ async fn execution_quality_adds_up_to_what_was_recorded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn win_rates_count_each_route_of_each_hour() {
+    let rig = Rig::new("querywins");
+    let base = now();
+    let (statuses, routes) = (["landed", "failed", "simulated"], [Some("orca"), Some("raydium>orca"), None]);
+    let rows: Vec<_> = (0..90_u64)
+        .map(|n| {
+            let at = later(base, Duration::from_secs(if n < 40 { 10 } else { 3_700 } + n));
+            let [status, route, part] = [n % 7 % 3, n / 3 % 3, n % 2].map(|index| usize::try_from(index).unwrap());
+            let attempt = Attempt {
+                route: routes[route],
+                ..Attempt::new(Uuid::from_u128(n.into()), at, ["arb", "snipe"][part], "orca", token("SOL"))
+            };
+            Execution {
+                // A route without any profit, one with it in some rows only.
+                profit_lamports: (routes[route].is_some() && n % 5 != 0).then(|| 40 - i64::try_from(n).unwrap()),
+                ..Execution::of(&attempt, at, statuses[status].parse().unwrap())
+            }
+        })
+        .collect();
+    rig.record(|recorder| {
+        for row in &rows {
+            recorder.record(row).unwrap();
+        }
+    });
+    type Counts = (u64, u64, u64, Option<i64>);
+    let mut expected: BTreeMap<(i64, Option<String>), Counts> = BTreeMap::new();
+    for row in &rows {
+        let hour = row.at.as_nanos() / 3_600_000_000_000 * 3_600_000_000_000;
+        let counts = expected.entry((hour, row.route.map(str::to_owned))).or_default();
+        counts.0 += 1;
+        counts.1 += u64::from(row.status == ExecutionStatus::Landed);
+        counts.2 += u64::from(row.status == ExecutionStatus::Simulated);
+        counts.3 = row.profit_lamports.map(|profit| profit + counts.3.unwrap_or(0)).or(counts.3);
+    }
+    let answer = rig.reader(|_| {}).win_rates(around(base)).await.unwrap();
+    assert!(!answer.truncated && answer.rows.is_sorted_by_key(|rate| rate.hour), "{answer:?}");
+    for rate in &answer.rows {
+        let sent = rate.executions - rate.simulated;
+        assert_eq!(rate.landed_share(), Decimal::from(rate.landed).checked_div(Decimal::from(sent)));
+    }
+    let found: BTreeMap<_, _> = answer
+        .rows
+        .into_iter()
+        .map(|rate| {
+            let counts: Counts = (rate.executions, rate.landed, rate.simulated, rate.profit_lamports);
+            ((rate.hour.as_nanos(), rate.route), counts)
+        })
+        .collect();
+    assert_eq!(found, expected);
+    let cut = rig.reader(|limits| limits.rows_max = 2).win_rates(around(base)).await.unwrap();
+    assert_eq!((cut.rows.len(), cut.truncated), (2, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn plain_sql_keeps_every_digit_is_cut_where_asked_and_never_writes() {
     let rig = Rig::new("queryplain");
     let (_, execution) = full(now(), Uuid::from_u128(1));
