@@ -12,6 +12,7 @@
 //! ```
 
 mod machine;
+pub(crate) mod prices;
 mod raw;
 mod record;
 mod report;

@@ -71,6 +71,12 @@ pub(super) struct Pair {
     pub(super) raw: Sum,
 }
 
+/// Per mille, so that the one rounding is a known one.
+fn ratio(value: u64, raw: u64) -> f64 {
+    let per_mille = u128::from(value) * 1000 / u128::from(raw.max(1));
+    f64::from(u32::try_from(per_mille).unwrap_or(u32::MAX)) / 1000.0
+}
+
 impl Figure {
     pub(super) fn plain(name: &str, value: u64, unit: &'static str) -> Self {
         Self {
@@ -88,6 +94,41 @@ impl Figure {
 
     fn at_most(name: &str, value: u64, unit: &'static str, most: u64) -> Self {
         Self { bar: Some(format!("<= {most}")), ok: Some(value <= most), ..Self::plain(name, value, unit) }
+    }
+
+    /// p50, p99, p99.9 with what they may be at most, and the longest.
+    pub(super) fn quantiles(
+        name: &str,
+        times: &Histogram<u64>,
+        unit: &'static str,
+        most: [Option<u64>; 3],
+    ) -> Vec<Self> {
+        let parts = [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)].into_iter().zip(most);
+        let mut figures: Vec<Self> = parts
+            .map(|((part, quantile), most)| {
+                let (name, value) = (format!("{name}_{part}"), times.value_at_quantile(quantile));
+                match most {
+                    Some(most) => Self::at_most(&name, value, unit, most),
+                    None => Self::plain(&name, value, unit),
+                }
+            })
+            .collect();
+        figures.push(Self::plain(&format!("{name}_max"), times.max(), unit));
+        figures
+    }
+
+    /// A rate beside another's: at least this part of it.
+    pub(super) fn rate(name: &str, value: u64, unit: &'static str, raw: u64, least: f64) -> Self {
+        let ratio = ratio(value, raw);
+        let (bar, ok) = (Some(format!("ratio >= {least}")), Some(ratio >= least));
+        Self { bar, ok, raw: Some(raw), ratio: Some(ratio), ..Self::plain(name, value, unit) }
+    }
+
+    /// A time beside another's: at most this many times it.
+    pub(super) fn times(name: &str, value: u64, unit: &'static str, raw: u64, most: f64) -> Self {
+        let ratio = ratio(value, raw);
+        let (bar, ok) = (Some(format!("ratio <= {most}")), Some(ratio <= most));
+        Self { bar, ok, raw: Some(raw), ratio: Some(ratio), ..Self::plain(name, value, unit) }
     }
 
     /// p50, p99, p99.9 and the longest of `record()`; a bar of 0 is none.
@@ -115,9 +156,7 @@ impl Figure {
 
     pub(super) fn of_pair(name: &str, pair: &Pair) -> Self {
         let (value, raw) = (pair.tripod.rows_per_second(), pair.raw.rows_per_second());
-        // Per mille, so that the one rounding is a known one.
-        let per_mille = u128::from(value) * 1000 / u128::from(raw.max(1));
-        let ratio = f64::from(u32::try_from(per_mille).unwrap_or(u32::MAX)) / 1000.0;
+        let ratio = ratio(value, raw);
         Self {
             bar: Some(format!("ratio >= {RATIO_LEAST}")),
             ok: Some(ratio >= RATIO_LEAST),
@@ -156,20 +195,27 @@ impl Report {
         output::align_right(&mut table, 1..2);
         output::align_right(&mut table, 5..7);
         let machine = &self.machine;
-        format!(
-            "{}\n{} cores of {}, {} MiB, Linux {}, QuestDB {} on the same machine, {} build, {}\n\
-             the clock itself takes {} ns (p50), {} ns (p99): it is in every record() figure",
+        let servers = match (machine.questdb.as_str(), machine.redis.as_str()) {
+            ("", redis) => format!("Redis {redis}"),
+            (questdb, _) => format!("QuestDB {questdb}"),
+        };
+        let mut text = format!(
+            "{}\n{} cores of {}, {} MiB, Linux {}, {servers} on the same machine, {} build, {}",
             output::table_text(&table),
             machine.cores,
             machine.cpu,
             machine.memory_mib,
             machine.kernel,
-            machine.questdb,
             machine.build,
             machine.at,
-            machine.clock_p50_ns,
-            machine.clock_p99_ns,
-        )
+        );
+        if !machine.questdb.is_empty() {
+            text += &format!(
+                "\nthe clock itself takes {} ns (p50), {} ns (p99): it is in every record() figure",
+                machine.clock_p50_ns, machine.clock_p99_ns,
+            );
+        }
+        text
     }
 
     /// Whether these are the product's figures.

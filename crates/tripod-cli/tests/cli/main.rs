@@ -4,6 +4,7 @@
 mod drill;
 mod golden;
 mod input;
+mod prices;
 mod reads;
 mod run;
 mod servers;
