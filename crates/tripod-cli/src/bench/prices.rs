@@ -22,7 +22,7 @@ use indicatif::ProgressBar;
 use tripod::prices::{PriceUpdate, Prices};
 use tripod::redis::Label;
 use tripod::signals::{Signal, Signals};
-use tripod::{Config, Decimal, Token};
+use tripod::{Config, Decimal, Token, Uuid};
 use tripod_stack::ServerName;
 
 use super::report::{Figure, Report};
@@ -32,7 +32,6 @@ use crate::own_redis::own_redis;
 use beside::Beside;
 use rivals::{Benchmark, Raw};
 
-const PREFIX: &str = "bench:";
 const TOKENS: u64 = 1000;
 const BATCH: usize = 100;
 /// Batches of one turn, and turns of each side.
@@ -59,8 +58,10 @@ pub(crate) fn run(global: &Global, bar: &ProgressBar) -> anyhow::Result<Report> 
     let mut config = global.load()?;
     let own = own_redis(&config, &global.data, ServerName::RedisPrices)?;
     own_redis(&config, &global.data, ServerName::RedisEvents)?;
-    config.prices.key_prefix = PREFIX.to_owned();
-    config.events.key_prefix = PREFIX.to_owned();
+    // Of this run alone: guards of the run before still know its slots.
+    let prefix = format!("bench-{}:", Uuid::new_v4().simple());
+    config.prices.key_prefix.clone_from(&prefix);
+    config.events.key_prefix = prefix;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let results = runtime.block_on(measure(&config, bar))?;
     Ok(Report { results, machine: machine::describe_redis(own.version.unwrap_or_default())? })

@@ -70,13 +70,13 @@ impl ServerClock {
         let mut connections = link.connections();
         loop {
             tokio::time::sleep(COMPARE_EVERY.min(link.deadline())).await;
-            let old = self.0.load().at.elapsed() >= COMPARE_EVERY;
-            if !old && link.connections() == connections {
+            // Another server may be behind a new connection.
+            let (is_new, now) = (link.connections() != connections, link.connections());
+            if !is_new && self.0.load().at.elapsed() < COMPARE_EVERY {
                 continue;
             }
-            // Another server may be behind a new connection.
-            let is_new = std::mem::replace(&mut connections, link.connections()) != connections;
             let Ok((anchor, took)) = ask(link).await else { continue };
+            connections = now;
             if is_new || took <= ROUND_TRIP_GOOD || self.0.load().at.elapsed() >= KEEP_AT_MOST {
                 self.0.store(Arc::new(anchor));
             }
