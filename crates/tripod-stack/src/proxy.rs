@@ -138,7 +138,7 @@ fn accept(listener: &TcpListener, server: SocketAddr, shared: &Arc<Shared>) {
         let connection = Connection { shared: Arc::clone(shared), born: shared.cuts.load(Ordering::SeqCst), number };
         shared.connections.fetch_add(1, Ordering::Relaxed);
         let thread = std::thread::Builder::new().name("proxy-connection".to_owned());
-        if thread.spawn(move || connection.run(client, server)).is_err() {
+        if thread.spawn(move || connection.run(&client, server)).is_err() {
             shared.connections.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -162,7 +162,7 @@ impl Connection {
         self.shared.cuts.load(Ordering::SeqCst) != self.born
     }
 
-    fn run(&self, client: TcpStream, server: SocketAddr) {
+    fn run(&self, client: &TcpStream, server: SocketAddr) {
         // A SYN gets through when the network does.
         while self.shared.is_cut.load(Ordering::SeqCst) {
             if self.shared.ended() || self.is_silent() {
@@ -171,14 +171,14 @@ impl Connection {
             pause(LOOK_EVERY);
         }
         let Ok(server) = TcpStream::connect_timeout(&server, CONNECT_WITHIN) else { return };
-        for stream in [&client, &server] {
+        for stream in [client, &server] {
             let set = stream.set_nonblocking(false).and_then(|()| stream.set_nodelay(true));
             if set.and_then(|()| stream.set_read_timeout(Some(LOOK_EVERY))).is_err() {
                 return;
             }
         }
         std::thread::scope(|scope| {
-            for (from, to, dice) in [(&client, &server, 1), (&server, &client, 2)] {
+            for (from, to, dice) in [(client, &server, 1), (&server, client, 2)] {
                 let (sender, receiver) = sync_channel(PIECES_MAX);
                 scope.spawn(move || self.read(from, &sender, self.number * 2 + dice));
                 scope.spawn(move || self.write(to, &receiver));

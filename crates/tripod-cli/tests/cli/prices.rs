@@ -43,7 +43,7 @@ fn follow(stack: &TestStack, arguments: &[&str]) -> (Child, std::sync::mpsc::Rec
     command.current_dir(stack.data_dir()).args(["--data", ".", "--json"]).args(arguments);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
-    let (sender, receiver) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::sync_channel(100);
     std::thread::spawn(move || {
         for line in output.lines().map_while(Result::ok) {
             let _ = sender.send(serde_json::from_str(&line).unwrap());
