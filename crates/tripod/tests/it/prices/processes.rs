@@ -130,8 +130,8 @@ async fn no_slot_ever_goes_back(slots: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eight_processes_with_shuffled_slots_and_no_reader_ever_sees_a_slot_go_back() {
-    // 8 writers, 50 tokens: 60,000 writes.
-    no_slot_ever_goes_back(150).await;
+    // 8 writers, 50 tokens: 100,000 writes.
+    no_slot_ever_goes_back(250).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
