@@ -82,6 +82,12 @@ pub(crate) enum Command {
     /// Settings: typed values with every revision there was
     #[command(subcommand)]
     Settings(crate::commands::settings::Settings),
+    /// Latest prices: read one, watch them change
+    #[command(subcommand)]
+    Prices(crate::commands::prices::Prices),
+    /// Signals (pub/sub): hear what is said
+    #[command(subcommand)]
+    Signals(crate::commands::signals::Signals),
     /// The configuration: check it, show it, print the commented reference
     #[command(subcommand)]
     Config(Config),
@@ -151,6 +157,8 @@ pub(crate) struct DrillRun {
 pub(crate) enum Bench {
     /// record(), delivery, visibility, memory, questions; takes about 3 minutes and 8 GiB of disk
     Tape(BenchTape),
+    /// Prices and signals: reads beside 20,000 writes a second, batches, memory, from process to process; half a minute
+    Prices,
 }
 
 #[derive(Debug, Args)]

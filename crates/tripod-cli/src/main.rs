@@ -13,6 +13,7 @@ mod drill;
 mod exit;
 mod logging;
 mod output;
+mod own_redis;
 mod replay;
 
 use std::io::IsTerminal as _;

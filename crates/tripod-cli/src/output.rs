@@ -49,6 +49,11 @@ impl Output {
         print(&text)
     }
 
+    /// One of many results, as they come: `human()` as it is, or `document` as JSON on a line of its own.
+    pub(crate) fn line(self, document: &impl Serialize, human: impl FnOnce() -> String) -> anyhow::Result<()> {
+        self.result(document, human)
+    }
+
     /// The document of a command that failed; nothing where its own is out already, or none is asked for.
     pub(crate) fn failure(self, message: &str, hint: &str, exit: u8) {
         if !self.json || DOCUMENT_IS_OUT.swap(true, Ordering::Relaxed) {

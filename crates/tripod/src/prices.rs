@@ -10,34 +10,44 @@
 //! guard:{price:TOKEN[:VENUE]}   1.2345 298417223 1763902800123 jupiter         PX guard_ttl_ms
 //! channel prices                one message a batch, one line per accepted price
 //! ```
+//! The millisecond in a guard is the Redis server's own: writers whose clocks are wrong do no harm, and an age is what
+//! passed on one clock.
+//!
 //! Operation: [`Prices::write`] sends up to 100 prices a script call; the script compares slots, writes both keys and
 //! publishes. [`Prices::read`] gets both keys at once; where the guard's decimal is not the price's, somebody else wrote
 //! the price: value known, slot and age unknown. [`Prices::latest`] reads memory, which this process's own writes fill,
-//! and with [`Prices::follow`] everybody's.
+//! and with [`Prices::follow`] everybody's; [`Prices::watch`] tells what has changed there.
 
+mod clock;
 mod feed;
 mod memory;
+mod stats;
+mod watch;
 mod wire;
+mod write;
 
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ::redis::cmd;
-use futures_util::future::try_join_all;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::error::{Error, Result, Server};
-use crate::redis::{Label, Link, PRICE_WRITE, check_prefix};
-use crate::value::{Decimal, Timestamp, Token};
+use crate::redis::{Label, Link, check_prefix};
+use crate::value::{Decimal, Token};
 
-use memory::Memory;
+use clock::ServerClock;
+use memory::{Key, Memory};
+use watch::Queue;
 use wire::Keys;
+use write::check_count;
 
 pub use memory::TOKENS_MAX as MEMORY_TOKENS_MAX;
-
-/// Prices in one script call. More: fewer calls, but the server does nothing else for about 4 µs each.
-const BATCH_MAX: usize = 100;
+pub use stats::PriceStats;
+pub use watch::{PriceChange, PriceWatch};
+pub use write::{PriceUpdate, WriteReport};
 
 /// Prices in one call of [`Prices::write`] or [`Prices::read_many`]; what waits in the process is bounded by it.
 pub const CALL_MAX: usize = 10_000;
@@ -48,33 +58,6 @@ pub const SLOT_MAX: u64 = (1 << 53) - 1;
 /// Life that [`Prices::cache_price`] takes: 1 ms to this.
 pub const TTL_MAX: Duration = Duration::from_secs(60);
 
-/// One price to be written.
-#[derive(Debug, Clone, Copy)]
-pub struct PriceUpdate {
-    /// What is priced.
-    pub token: Token,
-    /// The price; more than zero.
-    pub value: Decimal,
-    /// The slot it was seen in, 1 to [`SLOT_MAX`]; for a market without slots, its event's millisecond.
-    pub slot: u64,
-    /// Who says so, e.g. `jupiter`.
-    pub source: Label,
-    /// The venue that it is the price of; `None` for the token's price as such.
-    pub venue: Option<Label>,
-}
-
-/// What became of a write.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WriteReport {
-    /// Accepted: readers see them.
-    pub written: usize,
-    /// Refused, because a newer slot was there.
-    pub older: usize,
-    /// Of those written: the guard held something that is no guard, and was replaced.
-    pub guards_mended: usize,
-}
-
 /// One price as read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -83,8 +66,9 @@ pub struct Price {
     pub value: Decimal,
     /// The slot it was seen in; `None` where somebody wrote it without one.
     pub slot: Option<u64>,
-    /// How long ago it was written, by the writer's and this machine's clocks; `None` where somebody wrote it who does
-    /// not keep the guard.
+    /// How long ago it was written, by the Redis server's clock; `None` where somebody wrote it who does not keep the
+    /// guard, or with a time that is still to come. From memory it is rounded up, by two ticks of the
+    /// kernel's clock at most (8 ms at its usual 250 Hz).
     pub age: Option<Duration>,
     /// Who wrote it.
     pub source: Option<Label>,
@@ -119,16 +103,21 @@ pub struct Prices {
     link: Link,
     keys: Arc<Keys>,
     memory: Arc<Memory>,
-    follower: Arc<OnceLock<Follower>>,
+    clock: Arc<ServerClock>,
+    /// Keeps the clock.
+    _keeper: Arc<Task>,
+    follower: Arc<OnceLock<Task>>,
+    fed: Arc<feed::Tally>,
+    written: Arc<write::Tally>,
     ttl: Duration,
     guard_ttl: Duration,
 }
 
-/// Ends the feed with the last handle.
+/// A task that ends with the last handle.
 #[derive(Debug)]
-struct Follower(JoinHandle<()>);
+struct Task(JoinHandle<()>);
 
-impl Drop for Follower {
+impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -142,13 +131,24 @@ impl Prices {
     /// [`Error::Deadline`] where nobody answers.
     pub async fn connect(config: &Config) -> Result<Self> {
         check_prefix("prices.key_prefix", &config.prices.key_prefix)?;
+        let link = Link::connect(&config.redis.prices, Server::RedisPrices).await?;
+        let clock = Arc::new(ServerClock::set(&link).await?);
+        let keeper = {
+            let (link, clock) = (link.clone(), Arc::clone(&clock));
+            tokio::spawn(async move { clock.keep(&link).await })
+        };
+        let guard_ttl = Duration::from_millis(config.prices.guard_ttl_ms);
         Ok(Self {
-            link: Link::connect(&config.redis.prices, Server::RedisPrices).await?,
+            link,
             keys: Arc::new(Keys::new(&config.prices.key_prefix)),
-            memory: Arc::default(),
+            memory: Arc::new(Memory::new(MEMORY_TOKENS_MAX, guard_ttl)),
+            clock,
+            _keeper: Arc::new(Task(keeper)),
             follower: Arc::default(),
+            fed: Arc::default(),
+            written: Arc::default(),
             ttl: Duration::from_millis(config.prices.ttl_ms),
-            guard_ttl: Duration::from_millis(config.prices.guard_ttl_ms),
+            guard_ttl,
         })
     }
 
@@ -156,55 +156,6 @@ impl Prices {
     #[must_use]
     pub fn link(&self) -> &Link {
         &self.link
-    }
-
-    /// Writes a batch, in order. When it returns Ok, each price is in Redis for the configured life, or a newer one is.
-    /// On an error some may have been written; the call can be repeated as it is. This process's memory has them in
-    /// either case: they are what its caller knows.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a price of zero or below, a slot out of range, or more than [`CALL_MAX`] at once, and then
-    /// nothing was written; otherwise as every call of [`Link`].
-    pub async fn write(&self, updates: &[PriceUpdate]) -> Result<WriteReport> {
-        check_count(updates.len())?;
-        for update in updates {
-            check_value(&update.token, update.value)?;
-            if !(1..=SLOT_MAX).contains(&update.slot) {
-                return Err(Error::invalid(
-                    format!("slot of {}", update.token),
-                    format!("is {}; wanted 1 to {SLOT_MAX}", update.slot),
-                ));
-            }
-        }
-        let now = Timestamp::now();
-        for update in updates {
-            self.memory.put(update.token, update.venue, update.value, update.slot, now, Some(update.source), self.ttl);
-        }
-        let batches = updates.chunks(BATCH_MAX).map(|batch| self.write_batch(batch, now));
-        let reports = try_join_all(batches).await?;
-        Ok(reports.into_iter().fold(WriteReport::default(), WriteReport::plus))
-    }
-
-    /// The specification's write: one price for `ttl`, through the guard, with the last known slot of this token. It
-    /// therefore always takes effect, and leaves the protection by slot as it was.
-    ///
-    /// # Errors
-    /// As [`Prices::write`]; also for a text that is no token and a life of zero or above [`TTL_MAX`].
-    pub async fn cache_price(&self, token: &str, price: Decimal, ttl: Duration) -> Result<()> {
-        let token = Token::new(token)?;
-        check_value(&token, price)?;
-        if ttl < Duration::from_millis(1) || ttl > TTL_MAX {
-            return Err(Error::invalid("ttl", format!("is {ttl:?}; wanted 1 ms to {TTL_MAX:?}")));
-        }
-        let now = Timestamp::now();
-        self.memory.put(token, None, price, 0, now, None, ttl);
-        let mut command = PRICE_WRITE.call(2);
-        self.keys.add_pair(&mut command, &token, None);
-        self.add_lives(&mut command, ttl);
-        command.arg(price.to_string()).arg("").arg(format!("{} -", now.as_millis()));
-        let letters: String = self.link.script("write price", &PRICE_WRITE, &command).await?;
-        report_of(&letters, |_| token);
-        Ok(())
     }
 
     /// The specification's read: the value alone, `None` where there is none (any more).
@@ -241,12 +192,12 @@ impl Prices {
         if tokens.is_empty() {
             return Ok(Vec::new());
         }
-        let mut command = cmd("MGET");
+        let (mut command, mut text) = (cmd("MGET"), String::new());
         for token in tokens {
-            self.keys.add_pair(&mut command, token, None);
+            self.keys.add_pair(&mut command, &mut text, token, None);
         }
         let texts: Vec<Option<String>> = self.link.query("read prices", &command).await?;
-        let now = Timestamp::now();
+        let now = self.clock.now();
         let pairs = texts.chunks_exact(2).zip(tokens);
         Ok(pairs.map(|(pair, token)| wire::price_of(token, pair[0].as_deref(), pair[1].as_deref(), now)).collect())
     }
@@ -262,12 +213,13 @@ impl Prices {
         if tokens.is_empty() {
             return Ok(Vec::new());
         }
-        let mut command = cmd("MGET");
+        let (mut command, mut text) = (cmd("MGET"), String::new());
         for token in tokens {
-            command.arg(self.keys.guard(token, None));
+            self.keys.write_guard(&mut text, token, None);
+            command.arg(text.as_str());
         }
         let guards: Vec<Option<String>> = self.link.query("read guards", &command).await?;
-        let now = Timestamp::now();
+        let now = self.clock.now();
         Ok(guards.iter().map(|guard| wire::price_of_guard(guard.as_deref()?, now)).collect())
     }
 
@@ -281,12 +233,13 @@ impl Prices {
     /// [`Prices::latest`] of one venue.
     #[must_use]
     pub fn latest_at(&self, token: &Token, venue: Label) -> Option<Price> {
-        self.memory.get(token, Some(venue))
+        self.memory.get(token, Some(&venue))
     }
 
     /// Feeds memory with what every process writes, until the last handle is dropped. When it returns Ok, what is written
     /// from then on arrives; a price written before is there after its next write. After a lost connection, or when
-    /// this process was too slow, the tokens it knows are read again. A second call changes nothing.
+    /// this process was too slow, the tokens it knows are read again. Memory holds [`MEMORY_TOKENS_MAX`] tokens and venues;
+    /// at the limit those go that nobody has written for longer than a guard lives. A second call changes nothing.
     ///
     /// # Errors
     /// As [`Prices::connect`]; [`Error::Refused`] where the user may not read the channel.
@@ -294,81 +247,53 @@ impl Prices {
         if self.follower.get().is_some() {
             return Ok(());
         }
-        let feed = feed::Feed::open(self.link.clone(), Arc::clone(&self.keys), Arc::clone(&self.memory)).await?;
+        let (link, keys, memory) = (self.link.clone(), Arc::clone(&self.keys), Arc::clone(&self.memory));
+        let feed = feed::Feed::open(link, keys, memory, Arc::clone(&self.clock), Arc::clone(&self.fed)).await?;
         // Lost to a second call at the same time: that one's feed does the same, this one ends by its drop.
-        drop(self.follower.set(Follower(tokio::spawn(feed.run()))));
+        drop(self.follower.set(Task(tokio::spawn(feed.run()))));
         Ok(())
+    }
+
+    /// Follows, and tells which of `tokens` (and venues) has another price than before. When it returns Ok, the prices
+    /// that are in Redis now wait to be taken, and every change from then on does: at most one for each token, always
+    /// the newest. After a gap what has changed meanwhile is told.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for no token or more than [`CALL_MAX`]; otherwise as [`Prices::follow`].
+    pub async fn watch(&self, tokens: &[(Token, Option<Label>)]) -> Result<PriceWatch> {
+        check_count(tokens.len())?;
+        if tokens.is_empty() {
+            return Err(Error::invalid("tokens", "are none; `watch_all` watches every one"));
+        }
+        let keys: Vec<Key> = tokens.iter().map(|(token, venue)| Key { token: *token, venue: *venue }).collect();
+        let wanted: HashSet<Key> = keys.iter().copied().collect();
+        let queue = Arc::new(Queue::new(Some(wanted), tokens.len()));
+        let watch = PriceWatch::new(self.clone(), Arc::clone(&queue));
+        self.follow().await?;
+        feed::reload(&self.link, &self.keys, &self.memory, &self.clock, &keys).await?;
+        // What memory had already is no news to it, but to this receiver.
+        for key in keys.into_iter().filter(|key| self.memory.get(&key.token, key.venue.as_ref()).is_some()) {
+            queue.push_quietly(key);
+        }
+        Ok(watch)
+    }
+
+    /// The same for every token that anybody writes, from now on. `waiting_max` tokens may wait to be taken; beyond it the
+    /// oldest changes are skipped and counted.
+    ///
+    /// # Errors
+    /// As [`Prices::follow`].
+    pub async fn watch_all(&self, waiting_max: usize) -> Result<PriceWatch> {
+        let limit = waiting_max.clamp(1, MEMORY_TOKENS_MAX);
+        let watch = PriceWatch::new(self.clone(), Arc::new(Queue::new(None, limit)));
+        self.follow().await?;
+        Ok(watch)
     }
 
     async fn read_pair(&self, token: &Token, venue: Option<Label>) -> Result<Option<Price>> {
         let mut command = cmd("MGET");
-        self.keys.add_pair(&mut command, token, venue);
+        self.keys.add_pair(&mut command, &mut String::new(), token, venue.as_ref());
         let (price, guard): (Option<String>, Option<String>) = self.link.query("read price", &command).await?;
-        wire::price_of(token, price.as_deref(), guard.as_deref(), Timestamp::now())
+        wire::price_of(token, price.as_deref(), guard.as_deref(), self.clock.now())
     }
-
-    async fn write_batch(&self, batch: &[PriceUpdate], now: Timestamp) -> Result<WriteReport> {
-        let mut command = PRICE_WRITE.call(batch.len() * 2);
-        for update in batch {
-            self.keys.add_pair(&mut command, &update.token, update.venue);
-        }
-        self.add_lives(&mut command, self.ttl);
-        for update in batch {
-            command.arg(update.value.to_string()).arg(update.slot);
-            command.arg(format!("{} {}", now.as_millis(), update.source));
-        }
-        let letters: String = self.link.script("write prices", &PRICE_WRITE, &command).await?;
-        Ok(report_of(&letters, |index| batch[index].token))
-    }
-
-    fn add_lives(&self, command: &mut ::redis::Cmd, ttl: Duration) {
-        // The guard outlives its price, or the price could be replaced by an older one.
-        let guard_ttl = self.guard_ttl.max(ttl);
-        command.arg(&self.keys.channel).arg(millis(ttl)).arg(millis(guard_ttl));
-    }
-}
-
-impl WriteReport {
-    fn plus(self, other: Self) -> Self {
-        Self {
-            written: self.written + other.written,
-            older: self.older + other.older,
-            guards_mended: self.guards_mended + other.guards_mended,
-        }
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
-}
-
-/// Reads the script's letters, one per price.
-fn report_of(letters: &str, token_at: impl Fn(usize) -> Token) -> WriteReport {
-    let mut report = WriteReport::default();
-    for (index, letter) in letters.bytes().enumerate() {
-        match letter {
-            b'w' => report.written += 1,
-            b'o' => report.older += 1,
-            _ => {
-                report.written += 1;
-                report.guards_mended += 1;
-                tracing::warn!(token = %token_at(index), "a price's guard was written by somebody else; replaced it");
-            }
-        }
-    }
-    report
-}
-
-fn check_count(count: usize) -> Result<()> {
-    if count > CALL_MAX {
-        return Err(Error::invalid("prices", format!("are {count} at once; at most {CALL_MAX}")));
-    }
-    Ok(())
-}
-
-fn check_value(token: &Token, value: Decimal) -> Result<()> {
-    if value <= Decimal::ZERO {
-        return Err(Error::invalid(format!("price of {token}"), format!("is {value}; a price is above zero")));
-    }
-    Ok(())
 }

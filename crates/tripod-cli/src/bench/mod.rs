@@ -9,6 +9,7 @@
 
 mod machine;
 mod pair;
+pub(crate) mod prices;
 mod report;
 pub(crate) mod tape;
 

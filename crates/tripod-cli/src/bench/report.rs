@@ -73,6 +73,41 @@ impl Figure {
         Self { bar: Some(format!("<= {most}")), ok: Some(self.value <= most), ..self }
     }
 
+    /// p50, p99, p99.9 with what they may be at most, and the longest.
+    pub(super) fn quantiles(
+        name: &str,
+        times: &Histogram<u64>,
+        unit: &'static str,
+        most: [Option<u64>; 3],
+    ) -> Vec<Self> {
+        let parts = [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)].into_iter().zip(most);
+        let mut figures: Vec<Self> = parts
+            .map(|((part, quantile), most)| {
+                let (name, value) = (format!("{name}_{part}"), times.value_at_quantile(quantile));
+                match most {
+                    Some(most) => Self::at_most(&name, value, unit, most),
+                    None => Self::plain(&name, value, unit),
+                }
+            })
+            .collect();
+        figures.push(Self::plain(&format!("{name}_max"), times.max(), unit));
+        figures
+    }
+
+    /// A rate beside another's: at least this part of it.
+    pub(super) fn rate(name: &str, value: u64, unit: &'static str, raw: u64, least: f64) -> Self {
+        let ratio = ratio(value, raw);
+        let (bar, ok) = (Some(format!("ratio >= {least}")), Some(ratio >= least));
+        Self { bar, ok, raw: Some(raw), ratio: Some(ratio), ..Self::plain(name, value, unit) }
+    }
+
+    /// A time beside another's: at most this many times it.
+    pub(super) fn times(name: &str, value: u64, unit: &'static str, raw: u64, most: f64) -> Self {
+        let ratio = ratio(value, raw);
+        let (bar, ok) = (Some(format!("ratio <= {most}")), Some(ratio <= most));
+        Self { bar, ok, raw: Some(raw), ratio: Some(ratio), ..Self::plain(name, value, unit) }
+    }
+
     /// This or less is better than asked for.
     pub(super) fn best(self, most: u64) -> Self {
         Self { beyond: Some(format!("<= {most}")), beyond_ok: Some(self.value <= most), ..self }

@@ -9,6 +9,7 @@ pub(super) fn run(command: &Command, global: &Global, output: Output) -> anyhow:
     let spinner = output.spinner("looking at the stack");
     let (report, markdown) = match command {
         Command::Tape(wanted) => (bench::tape(wanted, global, &spinner), wanted.markdown),
+        Command::Prices => (bench::prices::run(global, &spinner), false),
     };
     spinner.finish_and_clear();
     let report = report?;

@@ -42,6 +42,13 @@ fn list(output: Output) -> anyhow::Result<Exit> {
 fn rehearse(arguments: &DrillRun, global: &Global, output: Output) -> anyhow::Result<Exit> {
     let rounds = arguments.rounds.unwrap_or(arguments.drill.rounds_default());
     let bar = output.progress(arguments.drill.name(), u64::from(rounds));
+    if arguments.drill == Drill::SlowNetwork {
+        let report = drill::slow_network::run(rounds, global, &bar);
+        bar.finish_and_clear();
+        let report = report?;
+        output.result(&report, || report.words())?;
+        return Ok(if report.ok { Exit::Done } else { Exit::False });
+    }
     let report = drill::run(arguments.drill, rounds, global, &bar);
     bar.finish_and_clear();
     let report = report?;

@@ -7,9 +7,12 @@ mod doctor;
 mod drill;
 mod journal;
 mod leftovers;
+mod live;
 mod migrate;
+pub(crate) mod prices;
 mod replay;
 pub(crate) mod settings;
+pub(crate) mod signals;
 mod status;
 mod tape;
 pub(crate) mod tokens;
@@ -42,6 +45,8 @@ pub(crate) fn run(arguments: Arguments, output: Output) -> anyhow::Result<Exit> 
         Command::Bench(command) => bench::run(&command, &global, output),
         Command::Tokens(command) => block_on(tokens::run(command, &global, output)),
         Command::Settings(command) => block_on(settings::run(command, &global, output)),
+        Command::Prices(command) => block_on(prices::run(command, &global, output)),
+        Command::Signals(command) => block_on(signals::run(command, &global, output)),
         Command::Config(command) => config::run(&command, &global, output),
         Command::DrillLoad => drill::load(&global),
         Command::Supervise => up::supervise(&global),

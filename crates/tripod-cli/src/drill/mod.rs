@@ -25,6 +25,7 @@ mod report;
 mod row;
 mod scene;
 mod server;
+pub(crate) mod slow_network;
 mod verdict;
 mod witness;
 
@@ -49,10 +50,12 @@ pub(crate) enum Drill {
     KillQuestdb,
     /// QuestDB refuses some of the rows that it is sent
     PoisonRow,
+    /// The network to Redis is slow, then cut without a word, then back
+    SlowNetwork,
 }
 
 impl Drill {
-    pub(crate) const ALL: [Self; 3] = [Self::KillBot, Self::KillQuestdb, Self::PoisonRow];
+    pub(crate) const ALL: [Self; 4] = [Self::KillBot, Self::KillQuestdb, Self::PoisonRow, Self::SlowNetwork];
 
     /// The name that is typed.
     pub(crate) fn name(self) -> &'static str {
@@ -60,6 +63,7 @@ impl Drill {
             Self::KillBot => "kill-bot",
             Self::KillQuestdb => "kill-questdb",
             Self::PoisonRow => "poison-row",
+            Self::SlowNetwork => "slow-network",
         }
     }
 
@@ -69,6 +73,7 @@ impl Drill {
             Self::KillBot => "the bot is killed (-9) while it records",
             Self::KillQuestdb => "QuestDB is killed (-9) while rows come in",
             Self::PoisonRow => "QuestDB refuses a row",
+            Self::SlowNetwork => "the network to Redis is slow, then cut without a word",
         }
     }
 
@@ -78,6 +83,9 @@ impl Drill {
             Self::KillBot => "every row for which record() returned is in QuestDB, once, as it was recorded",
             Self::KillQuestdb => "record() does not wait; every row is in QuestDB, once, as it was recorded",
             Self::PoisonRow => "the refused row goes to quarantine with the reason; the rows behind it go on",
+            Self::SlowNetwork => {
+                "memory serves prices with their age, calls keep their deadline, then fresh within 1 s"
+            }
         }
     }
 
@@ -85,7 +93,7 @@ impl Drill {
     pub(crate) fn rounds_default(self) -> u32 {
         match self {
             Self::KillBot | Self::PoisonRow => 5,
-            Self::KillQuestdb => 3,
+            Self::KillQuestdb | Self::SlowNetwork => 3,
         }
     }
 }
@@ -108,6 +116,7 @@ pub(crate) fn run(drill: Drill, rounds: u32, global: &Global, bar: &ProgressBar)
         Drill::KillBot => kill_bot::run(&mut scene, rounds, bar),
         Drill::KillQuestdb => kill_questdb::run(&mut scene, rounds, bar),
         Drill::PoisonRow => poison_row::run(&mut scene, rounds, bar),
+        Drill::SlowNetwork => anyhow::bail!("slow-network has a stage of its own"),
     };
     bar.set_message("reading every row back");
     let judged = ran.and_then(|breaks| scene.judge().map(|judged| (breaks, judged)));

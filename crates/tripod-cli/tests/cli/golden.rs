@@ -11,7 +11,7 @@ fn help_lists_what_works_and_nothing_else() {
     insta::assert_snapshot!("help", run(dir.path(), &["--help"]).golden(dir.path()));
     for command in [
         "up", "down", "status", "migrate", "replay", "tape", "journal", "deliver", "drill", "bench", "tokens",
-        "settings", "config",
+        "settings", "prices", "signals", "config",
     ] {
         insta::assert_snapshot!(format!("help-{command}"), run(dir.path(), &[command, "--help"]).golden(dir.path()));
     }
@@ -30,6 +30,9 @@ fn help_lists_what_works_and_nothing_else() {
         &["settings", "get"],
         &["settings", "set"],
         &["settings", "history"],
+        &["prices", "get"],
+        &["prices", "watch"],
+        &["signals", "watch"],
     ] {
         let name = format!("help-{}", command.join("-"));
         insta::assert_snapshot!(name, run(dir.path(), &[command, &["--help"]].concat()).golden(dir.path()));
@@ -68,6 +71,10 @@ fn every_command_says_what_to_do_where_there_is_no_stack() {
         &["deliver"],
         &["drill", "run", "kill-bot"],
         &["bench", "tape"],
+        &["bench", "prices"],
+        &["drill", "run", "slow-network"],
+        &["prices", "get", "SOL"],
+        &["signals", "watch", "x"],
         &["settings", "get", "x"],
         &["config", "check"],
     ] {
@@ -102,7 +109,7 @@ fn the_drills_are_listed_with_what_each_promises() {
     insta::assert_snapshot!("drill-ls", run(dir.path(), &["drill", "ls"]).golden(dir.path()));
     let listed = run(dir.path(), &["drill", "ls", "--json"]).json();
     let names: Vec<_> = listed.as_array().unwrap().iter().map(|drill| drill["drill"].as_str().unwrap()).collect();
-    assert_eq!(names, ["kill-bot", "kill-questdb", "poison-row"]);
+    assert_eq!(names, ["kill-bot", "kill-questdb", "poison-row", "slow-network"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod doctor;
 mod drill;
 mod golden;
 mod input;
+mod prices;
 mod reads;
 mod run;
 mod servers;

@@ -1,16 +1,19 @@
 //! Fills memory with what every process writes.
 //!
 //! Constraints: bounded; a gap (a lost connection, a slow process) is noticed and healed by reading the known tokens
-//! again. Prices that come late do no harm: slots decide, and each price lives from when it was written, not from when
-//! it arrived.
+//! again, and those that are waited for. Redis loses no message of a connection that lives, so a gap always shows as a
+//! lost connection or as messages dropped here: messages carry no number. Prices that come late do no harm: slots
+//! decide, and each price lives from when it was written, not from when it arrived.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::redis::pipe;
 
-use super::memory::Memory;
-use super::wire::{Keys, parse_feed, parse_guard};
+use super::clock::ServerClock;
+use super::memory::{Key, Memory, Sighting};
+use super::wire::{Keys, parse_feed, parse_guard, parse_value};
 use crate::error::Result;
 use crate::redis::{Delivery, Link, Subscription, backoff};
 
@@ -20,17 +23,35 @@ const WAITING_MAX: usize = 1024;
 /// Tokens read again in one round trip.
 const RELOAD_BATCH: usize = 500;
 
+/// What the feed has done; read by [`super::Prices::stats`].
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) batches: AtomicU64,
+    pub(super) prices: AtomicU64,
+    pub(super) unreadable: AtomicU64,
+    pub(super) missed: AtomicU64,
+    pub(super) reloads: AtomicU64,
+}
+
 pub(super) struct Feed {
     link: Link,
     keys: Arc<Keys>,
     memory: Arc<Memory>,
+    clock: Arc<ServerClock>,
+    tally: Arc<Tally>,
     subscription: Subscription,
 }
 
 impl Feed {
-    pub(super) async fn open(link: Link, keys: Arc<Keys>, memory: Arc<Memory>) -> Result<Self> {
+    pub(super) async fn open(
+        link: Link,
+        keys: Arc<Keys>,
+        memory: Arc<Memory>,
+        clock: Arc<ServerClock>,
+        tally: Arc<Tally>,
+    ) -> Result<Self> {
         let subscription = Subscription::open(&link, vec![keys.channel.clone()], WAITING_MAX).await?;
-        Ok(Self { link, keys, memory, subscription })
+        Ok(Self { link, keys, memory, clock, tally, subscription })
     }
 
     pub(super) async fn run(mut self) {
@@ -38,6 +59,7 @@ impl Feed {
             match self.subscription.next().await {
                 Delivery::Message { payload, .. } => self.apply(&payload),
                 Delivery::Missed(batches) => {
+                    self.tally.missed.fetch_add(batches, Ordering::Relaxed);
                     tracing::warn!(batches, "too slow for the price feed; reading the known tokens again");
                     self.reload_until_done().await;
                 }
@@ -47,45 +69,69 @@ impl Feed {
     }
 
     fn apply(&self, payload: &[u8]) {
-        let Ok(text) = std::str::from_utf8(payload) else { return };
-        let Some((ttl, lines)) = parse_feed(&self.keys, text) else { return };
+        self.tally.batches.fetch_add(1, Ordering::Relaxed);
+        let text = std::str::from_utf8(payload).ok();
+        let Some((heading, lines)) = text.and_then(|text| parse_feed(&self.keys, text)) else {
+            if self.tally.unreadable.fetch_add(1, Ordering::Relaxed) == 0 {
+                tracing::warn!(channel = self.keys.channel, "somebody else publishes on the prices' channel");
+            }
+            return;
+        };
+        let age = self.clock.age_of(heading.written_at);
+        let life = heading.ttl.saturating_sub(age.unwrap_or_default());
+        let mut prices = 0;
         for line in lines {
-            self.memory.put(line.token, line.venue, line.value, line.slot, line.written_at, line.source, ttl);
+            let (key, value, slot, source) = (line.key, line.value, line.slot, line.source);
+            self.memory.put(&Sighting { key, value, slot, source, age, life });
+            prices += 1;
         }
+        self.tally.prices.fetch_add(prices, Ordering::Relaxed);
     }
 
     async fn reload_until_done(&self) {
         for pause in backoff() {
-            match self.reload().await {
-                Ok(()) => return,
+            match reload(&self.link, &self.keys, &self.memory, &self.clock, &self.memory.keys()).await {
+                Ok(()) => {
+                    self.tally.reloads.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
                 Err(error) => tracing::debug!(%error, "prices not read again yet"),
             }
             tokio::time::sleep(pause).await;
         }
     }
+}
 
-    /// Reads price, guard and remaining life of every known token.
-    async fn reload(&self) -> Result<()> {
-        for batch in self.memory.keys().chunks(RELOAD_BATCH) {
-            let mut commands = pipe();
-            for (token, venue) in batch {
-                let mut pair = ::redis::cmd("MGET");
-                self.keys.add_pair(&mut pair, token, *venue);
-                commands.add_command(pair);
-                commands.cmd("PTTL").arg(self.keys.price(token, *venue));
-            }
-            let answers: Vec<::redis::Value> = self.link.pipeline("read prices again", &commands).await?;
-            for (answer, (token, venue)) in answers.chunks_exact(2).zip(batch) {
-                let pair = ::redis::from_redis_value_ref::<(Option<String>, Option<String>)>(&answer[0]);
-                let life = ::redis::from_redis_value_ref::<i64>(&answer[1]).ok().and_then(|ms| u64::try_from(ms).ok());
-                let (Ok((Some(price), Some(guard))), Some(life_ms)) = (pair, life) else { continue };
-                let Some(guard) = parse_guard(&guard).filter(|guard| guard.decimal == price) else { continue };
-                let Ok(value) = price.parse() else { continue };
-                let age = crate::value::Timestamp::now().since(guard.written_at);
-                let ttl = age + Duration::from_millis(life_ms);
-                self.memory.put(*token, *venue, value, guard.slot, guard.written_at, guard.source, ttl);
-            }
+/// Reads price, guard and remaining life of each of `wanted` into memory. What has no guard of its own stays out: memory
+/// knows the slot of what it gives.
+pub(super) async fn reload(
+    link: &Link,
+    keys: &Keys,
+    memory: &Memory,
+    clock: &ServerClock,
+    wanted: &[Key],
+) -> Result<()> {
+    let mut text = String::new();
+    for batch in wanted.chunks(RELOAD_BATCH) {
+        let mut commands = pipe();
+        for Key { token, venue } in batch {
+            let mut pair = ::redis::cmd("MGET");
+            keys.add_pair(&mut pair, &mut text, token, venue.as_ref());
+            commands.add_command(pair);
+            keys.write_price(&mut text, token, venue.as_ref());
+            commands.cmd("PTTL").arg(text.as_str());
         }
-        Ok(())
+        let answers: Vec<::redis::Value> = link.pipeline("read prices again", &commands).await?;
+        for (answer, key) in answers.chunks_exact(2).zip(batch) {
+            let [pair, life] = answer else { continue };
+            let pair = ::redis::from_redis_value_ref::<(Option<String>, Option<String>)>(pair);
+            let life = ::redis::from_redis_value_ref::<i64>(life).ok().and_then(|ms| u64::try_from(ms).ok());
+            let (Ok((Some(price), Some(guard))), Some(life_ms)) = (pair, life) else { continue };
+            let Some(guard) = parse_guard(&guard).filter(|guard| guard.decimal == price) else { continue };
+            let Some(value) = parse_value(&price) else { continue };
+            let (age, life) = (clock.age_of(guard.written_at), Duration::from_millis(life_ms).min(super::TTL_MAX));
+            memory.put(&Sighting { key: *key, value, slot: guard.slot, source: guard.source, age, life });
+        }
     }
+    Ok(())
 }

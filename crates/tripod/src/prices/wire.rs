@@ -1,10 +1,13 @@
 //! The texts in Redis: keys, guards, lines of the feed. Pure; everything that parses here is fed with garbage in tests.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use ::redis::Cmd;
 
 use super::Price;
+use super::clock::age_at;
+use super::memory::Key;
 use crate::error::{Error, Result};
 use crate::redis::Label;
 use crate::value::{Decimal, Timestamp, Token};
@@ -27,21 +30,37 @@ impl Keys {
         Self { prefix: prefix.to_owned(), channel: format!("{prefix}prices") }
     }
 
-    pub(super) fn price(&self, token: &Token, venue: Option<Label>) -> String {
-        match venue {
-            Some(venue) => format!("{}price:{token}:{venue}", self.prefix),
-            None => format!("{}price:{token}", self.prefix),
+    /// Writes the price's key into `text`.
+    pub(super) fn write_price(&self, text: &mut String, token: &Token, venue: Option<&Label>) {
+        text.clear();
+        self.push_price(text, token, venue);
+    }
+
+    fn push_price(&self, text: &mut String, token: &Token, venue: Option<&Label>) {
+        text.push_str(&self.prefix);
+        text.push_str("price:");
+        text.push_str(token.as_str());
+        if let Some(venue) = venue {
+            text.push(':');
+            text.push_str(venue.as_str());
         }
     }
 
-    /// The braces put a price and its guard into the same Cluster slot.
-    pub(super) fn guard(&self, token: &Token, venue: Option<Label>) -> String {
-        format!("{}guard:{{{}}}", self.prefix, self.price(token, venue))
+    /// Writes the guard's key into `text`. The braces put a price and its guard into the same Cluster slot.
+    pub(super) fn write_guard(&self, text: &mut String, token: &Token, venue: Option<&Label>) {
+        text.clear();
+        text.push_str(&self.prefix);
+        text.push_str("guard:{");
+        self.push_price(text, token, venue);
+        text.push('}');
     }
 
     /// Adds a price's key and its guard's.
-    pub(super) fn add_pair(&self, command: &mut Cmd, token: &Token, venue: Option<Label>) {
-        command.arg(self.price(token, venue)).arg(self.guard(token, venue));
+    pub(super) fn add_pair(&self, command: &mut Cmd, text: &mut String, token: &Token, venue: Option<&Label>) {
+        self.write_price(text, token, venue);
+        command.arg(text.as_str());
+        self.write_guard(text, token, venue);
+        command.arg(text.as_str());
     }
 
     fn parse_price<'a>(&self, key: &'a str) -> Option<(&'a str, Option<&'a str>)> {
@@ -81,8 +100,22 @@ pub(super) fn parse_guard(text: &str) -> Option<Guard<'_>> {
     })
 }
 
+/// The source as it is written.
+pub(super) fn source_text(source: Option<&Label>) -> &str {
+    source.map_or(NO_SOURCE, Label::as_str)
+}
+
+/// Adds one line of the feed.
+pub(super) fn push_line(lines: &mut String, key: &str, value: Decimal, slot: u64, source: &str) {
+    if !lines.is_empty() {
+        lines.push('\n');
+    }
+    // Into a String it cannot fail.
+    let _ = write!(lines, "{key} {value} {slot} {source}");
+}
+
 /// A decimal as this library writes it, or as a foreign writer may; above zero.
-fn parse_value(text: &str) -> Option<Decimal> {
+pub(super) fn parse_value(text: &str) -> Option<Decimal> {
     if text.len() > TEXT_BYTES_MAX {
         return None;
     }
@@ -112,7 +145,7 @@ pub(super) fn price_of(
     Ok(Some(Price {
         value,
         slot: guard.map(|guard| guard.slot).filter(|slot| *slot > 0),
-        age: guard.map(|guard| now.since(guard.written_at)),
+        age: guard.and_then(|guard| age_at(now, guard.written_at)),
         source: guard.and_then(|guard| guard.source),
     }))
 }
@@ -123,7 +156,7 @@ pub(super) fn price_of_guard(text: &str, now: Timestamp) -> Option<Price> {
     Some(Price {
         value: parse_value(guard.decimal)?,
         slot: Some(guard.slot).filter(|slot| *slot > 0),
-        age: Some(now.since(guard.written_at)),
+        age: age_at(now, guard.written_at),
         source: guard.source,
     })
 }
@@ -131,32 +164,44 @@ pub(super) fn price_of_guard(text: &str, now: Timestamp) -> Option<Price> {
 /// One accepted price of the feed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
-    pub(super) token: Token,
-    pub(super) venue: Option<Label>,
+    pub(super) key: Key,
     pub(super) value: Decimal,
     pub(super) slot: u64,
-    pub(super) written_at: Timestamp,
     pub(super) source: Option<Label>,
 }
 
-/// Reads a message of the feed: the life of its prices, and each line that makes sense.
-pub(super) fn parse_feed<'a>(keys: &'a Keys, message: &'a str) -> Option<(Duration, impl Iterator<Item = Line> + 'a)> {
+/// What stands above the lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Heading {
+    /// The life of these prices.
+    pub(super) ttl: Duration,
+    /// When the server took them, by its clock.
+    pub(super) written_at: Timestamp,
+}
+
+/// Reads a message of the feed: its heading, and each line that makes sense.
+pub(super) fn parse_feed<'a>(keys: &'a Keys, message: &'a str) -> Option<(Heading, impl Iterator<Item = Line> + 'a)> {
     let mut lines = message.lines();
-    let ttl = Duration::from_millis(lines.next()?.parse().ok()?);
-    Some((ttl.min(super::TTL_MAX), lines.filter_map(move |line| parse_line(keys, line))))
+    let (ttl, stamp) = lines.next()?.trim_end().split_once(' ')?;
+    let ttl = Duration::from_millis(ttl.parse().ok()?).min(super::TTL_MAX);
+    let written_at = Timestamp::from_nanos(stamp.parse::<i64>().ok()?.checked_mul(1_000_000)?).ok()?;
+    Some((Heading { ttl, written_at }, lines.filter_map(move |line| parse_line(keys, line))))
 }
 
 fn parse_line(keys: &Keys, line: &str) -> Option<Line> {
-    let (key, guard) = line.split_once(' ')?;
+    let mut words = line.split(' ');
+    let (key, decimal, slot, source) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    if words.next().is_some() {
+        return None;
+    }
     let (token, venue) = keys.parse_price(key)?;
-    let guard = parse_guard(guard)?;
+    let venue = venue.map(|venue| Label::new("venue", venue)).transpose().ok()?;
+    let source = if source == NO_SOURCE { None } else { Some(Label::new("source", source).ok()?) };
     Some(Line {
-        token: Token::new(token).ok()?,
-        venue: venue.map(|venue| Label::new("venue", venue)).transpose().ok()?,
-        value: parse_value(guard.decimal)?,
-        slot: guard.slot,
-        written_at: guard.written_at,
-        source: guard.source,
+        key: Key { token: Token::new(token).ok()?, venue },
+        value: parse_value(decimal)?,
+        slot: slot.parse().ok().filter(|slot| *slot <= super::SLOT_MAX)?,
+        source,
     })
 }
 
@@ -205,11 +250,11 @@ mod tests {
     #[test]
     fn the_feed_skips_lines_that_make_no_sense_and_keeps_the_others() {
         let keys = Keys::new("t:");
-        let message = "2000\nt:price:SOL 1.5 7 1000 jup\nnonsense\nt:price:SOL:orca 1.6 8 1001 -\nprice:SOL 1 1 1 x";
-        let (ttl, lines) = parse_feed(&keys, message).unwrap();
+        let message = "2000 1000 \nt:price:SOL 1.5 7 jup\nnonsense\nt:price:SOL:orca 1.6 8 -\nprice:SOL 1 1 x\nt:price:SOL 1 1 x y";
+        let (heading, lines) = parse_feed(&keys, message).unwrap();
         let lines: Vec<Line> = lines.collect();
-        assert_eq!(ttl, Duration::from_secs(2));
-        assert_eq!(lines.iter().map(|l| (l.slot, l.venue.is_some())).collect::<Vec<_>>(), [(7, false), (8, true)]);
+        assert_eq!(heading, Heading { ttl: Duration::from_secs(2), written_at: at(1000) });
+        assert_eq!(lines.iter().map(|l| (l.slot, l.key.venue.is_some())).collect::<Vec<_>>(), [(7, false), (8, true)]);
     }
 
     proptest! {

@@ -30,6 +30,13 @@ impl Label {
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
+
+    /// The text's bytes, all of them printable ASCII; cheaper than [`Label::as_str`] on a hot path.
+    #[must_use]
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
 }
 
 impl fmt::Debug for Label {

@@ -37,7 +37,13 @@ impl Lua {
     /// Begins a call with this many keys. Keys and arguments then go straight into one buffer; the driver's own
     /// invocation allocates each of them, which a batch of 100 prices feels.
     pub(crate) fn call(&self, keys: usize) -> Cmd {
-        let mut command = cmd("EVALSHA");
+        self.call_with_room(keys, 0, 0)
+    }
+
+    /// The same with room for so many arguments (keys too) of so many bytes in all.
+    pub(crate) fn call_with_room(&self, keys: usize, arguments: usize, bytes: usize) -> Cmd {
+        let mut command = Cmd::with_capacity(arguments + 3, bytes + 64);
+        command.arg("EVALSHA");
         command.arg(self.script.get_hash()).arg(keys);
         command
     }

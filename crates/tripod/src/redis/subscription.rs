@@ -23,6 +23,9 @@ use crate::error::Result;
 /// How often a silent connection is asked whether it is still there.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// Longest pause between two tries to subscribe again. Shorter than the link's: prices in memory are as old as this.
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+
 /// What a subscription gives.
 #[derive(Debug)]
 pub(crate) enum Delivery {
@@ -199,7 +202,7 @@ async fn run(shared: Arc<Shared>, ring: Arc<Ring>, channels: Vec<String>, mut fe
                     tracing::debug!(server = %shared.server, %error, "subscription not back yet");
                 }
             }
-            tokio::time::sleep(pauses.next().unwrap_or(HEARTBEAT)).await;
+            tokio::time::sleep(pauses.next().unwrap_or(PAUSE_MAX).min(PAUSE_MAX)).await;
         };
         tracing::info!(server = %shared.server, "subscription back");
         ring.resync();

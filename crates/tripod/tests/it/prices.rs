@@ -1,5 +1,9 @@
 //! Prices in a real Redis: the key contract, the guard against going back, foreign writers, age.
 
+mod broken;
+mod feed;
+mod processes;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

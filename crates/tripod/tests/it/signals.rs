@@ -88,3 +88,31 @@ async fn a_dropped_receiver_leaves_nothing_behind() {
     drop(receiver);
     eventually("the server knows no receiver", async || signals.publish("hints", &1).await.unwrap() == 0).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_the_server_ends_is_told_and_a_foreign_payload_ends_nothing() {
+    let server = TestRedis::events();
+    let signals = Signals::connect(&server.config()).await.unwrap();
+    let mut receiver = signals.subscribe(&["hints"], 16).await.unwrap();
+    let mut next =
+        async || tokio::time::timeout(crate::redis_link::PATIENCE, receiver.recv()).await.expect("nothing came");
+    let heard = async |number: u64| {
+        eventually("a signal reaches the receiver", async || {
+            matches!(signals.publish("hints", &Switch { on: true, number }).await, Ok(1))
+        })
+        .await;
+    };
+    let mut ask = server.ask().await;
+    // What Redis does to a receiver whose output buffer is full.
+    ::redis::cmd("CLIENT").arg(&["KILL", "TYPE", "pubsub"]).exec_async(&mut ask).await.unwrap();
+    assert_eq!(next().await, Signal::Resync);
+    heard(1).await;
+    assert_eq!(number(&next().await), 1);
+
+    ::redis::cmd("PUBLISH").arg("signals:hints").arg(b"\xff\0".as_slice()).exec_async(&mut ask).await.unwrap();
+    let foreign = next().await;
+    assert!(matches!(&foreign, Signal::Message { payload, .. } if payload == b"\xff\0"), "{foreign:?}");
+    assert!(matches!(foreign.decode::<Switch>(), Err(Error::Invalid { .. })));
+    heard(3).await;
+    assert_eq!(number(&next().await), 3);
+}
