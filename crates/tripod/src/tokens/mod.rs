@@ -18,6 +18,7 @@ mod cache;
 mod epoch;
 mod extension;
 mod fee;
+pub mod fetch;
 mod fields;
 pub mod import;
 mod metadata;

@@ -4,6 +4,7 @@
 //! "checked and false" (exit 1), never an empty document.
 
 mod assess;
+mod fetch;
 mod import;
 mod search;
 mod show;
@@ -33,6 +34,8 @@ pub(crate) enum Tokens {
     Search(Search),
     /// Read token lists (JSON), Jupiter's CSV, or accounts as RPC nodes give them; .gz too
     Import(Import),
+    /// Read mint accounts from a node by JSON-RPC
+    Fetch(Fetch),
     /// What changed about a token since it is known
     Changes(Changes),
 }
@@ -84,6 +87,25 @@ pub(crate) struct Import {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Fetch {
+    /// The node's address; one that holds a key belongs into the environment, where no process list shows it
+    #[arg(long, value_name = "URL", env = "TRIPOD_RPC_URL", hide_env_values = true)]
+    rpc: String,
+    /// The mints' addresses
+    #[arg(value_name = "MINT", required_unless_present = "from")]
+    mints: Vec<String>,
+    /// A file with an address on each line, - for stdin; # begins a comment
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// Do not ask again for what the store has seen at this slot or later: goes on where a fetch was cut short
+    #[arg(long, value_name = "SLOT")]
+    since: Option<u64>,
+    /// Accounts of one question
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=100))]
+    batch: u16,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Changes {
     /// The mint's address
     #[arg(value_name = "MINT", value_parser = address)]
@@ -99,6 +121,7 @@ pub(super) async fn run(command: Tokens, global: &Global, output: Output) -> any
         Tokens::Assess(arguments) => assess::run(&arguments, global, output).await,
         Tokens::Search(arguments) => search::run(&arguments, global, output).await,
         Tokens::Import(arguments) => import::run(&arguments, global, output).await,
+        Tokens::Fetch(arguments) => fetch::run(arguments, global, output).await,
         Tokens::Changes(arguments) => search::changes(&arguments, global, output).await,
     }
 }
@@ -119,7 +142,7 @@ async fn known(store: &Store, mint: &Address) -> anyhow::Result<StoredToken> {
 fn unknown(mint: &Address) -> Stop {
     Stop::untrue(
         format!("the store does not know the token {mint}"),
-        "`tripod tokens import FILE` reads its account or a list; `tripod tokens search` finds tokens by symbol",
+        "`tripod tokens fetch` reads its account from a node; `tripod tokens search` finds tokens by symbol",
     )
 }
 
