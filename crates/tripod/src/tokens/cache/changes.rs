@@ -35,7 +35,7 @@ const ALL_TOKENS: &str = "
 SELECT mint, program, decimals, supply, mint_authority, freeze_authority, name, symbol, slot, write_version
 FROM tripod.tokens";
 
-const CHANGED: &str = "
+pub(in crate::tokens) const CHANGED: &str = "
 SELECT t.mint, t.program, t.decimals, t.supply, t.mint_authority, t.freeze_authority, t.name, t.symbol, t.slot,
        t.write_version, t.changed_in::text, e.number, e.raw, e.decode_error
 FROM (SELECT * FROM tripod.tokens
