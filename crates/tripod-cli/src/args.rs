@@ -149,6 +149,8 @@ pub(crate) struct DrillRun {
 pub(crate) enum Bench {
     /// record(), delivery, visibility, a backlog, memory; takes about a minute and 2 GiB of disk
     Tape,
+    /// Tokens: memory, lookups, bulk upserts, decoding, the start with a million; takes about three minutes
+    Tokens,
 }
 
 #[derive(Debug, Subcommand)]

@@ -22,6 +22,7 @@ pub(crate) struct Machine {
     pub(super) cores: usize,
     pub(super) memory_mib: u64,
     pub(super) kernel: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) questdb: String,
     /// `release`, or `debug`: then the figures are not the product's.
     pub(super) build: &'static str,

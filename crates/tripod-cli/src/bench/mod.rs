@@ -17,6 +17,7 @@ mod record;
 mod report;
 mod rig;
 mod rows;
+mod tokens;
 mod visible;
 
 use indicatif::ProgressBar;
@@ -25,6 +26,7 @@ use crate::args::Global;
 pub(crate) use report::Report;
 use report::{Figure, Pair};
 use rig::Rig;
+pub(crate) use tokens::tokens;
 
 /// Rows of the outage's backlog.
 const BACKLOG_ROWS: u64 = 1_000_000;

@@ -7,14 +7,26 @@ use crate::output::Output;
 
 pub(super) fn run(command: &Command, global: &Global, output: Output) -> anyhow::Result<Exit> {
     let spinner = output.spinner("looking at the stack");
-    let report = match command {
-        Command::Tape => bench::tape(global, &spinner),
-    };
-    spinner.finish_and_clear();
-    let report = report?;
-    if !report.is_of_release() {
-        output.say("note: this is a debug build; `make build` makes the one that the figures are about");
+    let note = "note: this is a debug build; `make build` makes the one that the figures are about";
+    match command {
+        Command::Tape => {
+            let report = bench::tape(global, &spinner);
+            spinner.finish_and_clear();
+            let report = report?;
+            if !report.is_of_release() {
+                output.say(note);
+            }
+            output.result(&report, || report.words())?;
+        }
+        Command::Tokens => {
+            let report = bench::tokens(global, &spinner);
+            spinner.finish_and_clear();
+            let report = report?;
+            if !report.is_of_release() {
+                output.say(note);
+            }
+            output.result(&report, || report.words())?;
+        }
     }
-    output.result(&report, || report.words())?;
     Ok(Exit::Done)
 }

@@ -224,6 +224,7 @@ impl Node {
         if let Some(error) = document.get("error").filter(|error| !error.is_null()) {
             let code = error.get("code").and_then(Value::as_i64).unwrap_or_default();
             let said = words(error.get("message").and_then(Value::as_str).unwrap_or("no message"));
+            let said = self.without_secret(&said);
             // Behind, rate limited, out of order for the moment; the rest is about the question.
             return Err(match code {
                 429 | -32005 | -32004 | -32014 | -32016 | -32603 => passing(format!("{said} ({code})")),

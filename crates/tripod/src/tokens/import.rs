@@ -26,6 +26,7 @@ use super::store::{Summary, Tokens};
 use crate::error::{Error, Result};
 use collect::{Batch, Collector};
 
+pub use account::from_base64;
 pub(super) use account::observation;
 pub use list::{List, import_list, read_list};
 

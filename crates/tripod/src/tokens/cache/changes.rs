@@ -17,7 +17,8 @@ use crate::postgres::{Client, Failure, Unsigned};
 use crate::tokens::stored::{address, unsigned};
 use crate::tokens::{Address, Extension, Mint};
 
-/// Tokens of one page: a few milliseconds each.
+/// Tokens of one page: a few milliseconds each. It stands in [`CHANGED`] too, as a number: of a parameter the server could
+/// not know that it is a small part of the table.
 pub(super) const PAGE_TOKENS: usize = 2_000;
 
 /// Oldest transaction that may be running, and which server this is: another start, another database or another file
@@ -41,7 +42,7 @@ SELECT t.mint, t.program, t.decimals, t.supply, t.mint_authority, t.freeze_autho
 FROM (SELECT * FROM tripod.tokens
       WHERE (changed_in, mint) > ($1::text::xid8, $2::bytea)
         AND changed_in < pg_snapshot_xmax(pg_current_snapshot())
-      ORDER BY changed_in, mint LIMIT $3) AS t
+      ORDER BY changed_in, mint LIMIT 2000) AS t
 LEFT JOIN tripod.token_extensions AS e USING (mint)
 ORDER BY t.changed_in, t.mint, e.position";
 
@@ -103,8 +104,7 @@ pub(super) async fn everything(client: &mut Client, mut take: impl FnMut(KnownTo
 /// One page of what was written from `place` on; with its end, where a further page may follow.
 pub(super) async fn page(client: &Client, place: &Place) -> Result<(Vec<KnownToken>, Option<Place>), Failure> {
     let statement = client.prepare_cached(CHANGED).await?;
-    let limit = i64::try_from(PAGE_TOKENS).unwrap_or(i64::MAX);
-    let rows = client.query(&statement, &[&place.transaction, &place.mint, &limit]).await?;
+    let rows = client.query(&statement, &[&place.transaction, &place.mint]).await?;
     let mut tokens: Vec<KnownToken> = Vec::new();
     for row in &rows {
         let mint = address(row.try_get(0)?)?;
@@ -164,4 +164,14 @@ fn known(row: &Row) -> Result<KnownToken, Failure> {
         write_version: unsigned("tokens.write_version", row.try_get::<_, i64>(9)?)?,
         account,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_as_long_as_its_statement_says() {
+        assert!(CHANGED.contains(&format!("LIMIT {PAGE_TOKENS})")));
+    }
 }

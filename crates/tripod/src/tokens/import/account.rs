@@ -52,7 +52,11 @@ fn data(data: Option<&Value>) -> Result<Vec<u8>, String> {
     }
 }
 
-fn from_base64(text: &str) -> Result<Vec<u8>, String> {
+/// An account's data as nodes write them.
+///
+/// # Errors
+/// What is no base64, in words.
+pub fn from_base64(text: &str) -> Result<Vec<u8>, String> {
     BASE64_STANDARD.decode(text).map_err(|e| format!("its data: {e}"))
 }
 

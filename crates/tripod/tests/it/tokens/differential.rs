@@ -19,13 +19,14 @@ use spl_token_2022_interface::extension::scaled_ui_amount::ScaledUiAmountConfig;
 use spl_token_2022_interface::extension::transfer_fee::TransferFeeConfig;
 use spl_token_2022_interface::extension::transfer_hook::TransferHook;
 use spl_token_2022_interface::extension::{
-    BaseStateWithExtensions as _, Extension as Official, ExtensionType, PodStateWithExtensions,
+    BaseStateWithExtensions as _, Extension as Official, ExtensionType, PodStateWithExtensions, StateWithExtensions,
 };
 use spl_token_2022_interface::pod::{PodCOption, PodMint};
+use spl_token_2022_interface::state::Mint as OfficialMint;
 use spl_token_group_interface::state::{TokenGroup, TokenGroupMember};
 use spl_token_metadata_interface::state::TokenMetadata;
 use tripod::Timestamp;
-use tripod::tokens::{Address, Extension, Mint, Policy, TOKEN_2022_PROGRAM, TOKEN_PROGRAM, assess, decode};
+use tripod::tokens::{Address, Extension, Mint, MintError, Policy, TOKEN_2022_PROGRAM, TOKEN_PROGRAM, assess, decode};
 
 use super::samples::accounts;
 
@@ -84,7 +85,7 @@ fn case(random: &mut Random, real: &[(Address, Vec<u8>)]) -> (Address, Vec<u8>) 
         data.push(1);
         for _ in 0..random.below(6) {
             let number = u16::try_from(random.below(31)).unwrap();
-            let official = ExtensionType::try_from(number).ok().and_then(|kind| kind.try_get_type_len_(random));
+            let official = ExtensionType::try_from(number).ok().and_then(|kind| kind.usual_length(random));
             let length = official.unwrap_or_else(|| random.below(220));
             data.extend(number.to_le_bytes());
             data.extend(u16::try_from(length).unwrap().to_le_bytes());
@@ -127,18 +128,16 @@ fn case(random: &mut Random, real: &[(Address, Vec<u8>)]) -> (Address, Vec<u8>) 
 }
 
 trait TypeLength {
-    fn try_get_type_len_(self, random: &mut Random) -> Option<usize>;
+    fn usual_length(self, random: &mut Random) -> Option<usize>;
 }
 
 impl TypeLength for ExtensionType {
     /// The right length, most of the time.
-    fn try_get_type_len_(self, random: &mut Random) -> Option<usize> {
+    fn usual_length(self, random: &mut Random) -> Option<usize> {
         if random.below(8) == 0 || self == Self::TokenMetadata {
             return None;
         }
-        Self::try_calculate_account_len::<spl_token_2022_interface::state::Mint>(&[self])
-            .ok()
-            .and_then(|length| length.checked_sub(170))
+        Self::try_calculate_account_len::<OfficialMint>(&[self]).ok().and_then(|length| length.checked_sub(170))
     }
 }
 
@@ -185,6 +184,8 @@ fn compare(owner: &Address, data: &[u8]) {
     let (ours, theirs) = match (ours, theirs) {
         (Ok(ours), Ok(theirs)) => (ours, theirs),
         (Err(_), Err(_)) => return,
+        // The two official readers differ: the one without alignment does not look at an authority's tag.
+        (Err(MintError::Tag { .. }), Ok(_)) if StateWithExtensions::<OfficialMint>::unpack(data).is_err() => return,
         (ours, theirs) => panic!("ours {ours:?}, official {:?}", theirs.map(|t| *t.base)),
     };
     assert_eq!((ours.supply, ours.decimals), (u64::from(theirs.base.supply), theirs.base.decimals));

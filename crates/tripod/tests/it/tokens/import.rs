@@ -15,7 +15,7 @@ async fn read(tokens: &Tokens, text: impl Into<Vec<u8>>, name: &str) -> Report {
     import(tokens, source, &Options::new(name), |_| {}).await.unwrap()
 }
 
-/// By Facebook's zstd, as a node packs it: the program, where it is installed with the servers.
+/// As a node packs it. (That what other programs pack is read too has a test beside the reader.)
 fn packed(account: &Value) -> Value {
     let data = base64::prelude::BASE64_STANDARD.decode(account["data"][0].as_str().unwrap()).unwrap();
     let packed = ruzstd::encoding::compress_to_vec(&data[..], ruzstd::encoding::CompressionLevel::Fastest);

@@ -16,7 +16,7 @@ const QUESTIONS: [(&str, &[&str], &str); 13] = [
     ("by symbol", &["tokens_by_symbol"], "'sym7', 1000"),
     ("search", &["tokens_by_symbol", "tokens_by_name"], "'sym7', 'sym7' || chr(1114111), '%token 77%', 50"),
     ("changes of a token", &["token_changes_by_mint"], "sha256('7'), 100"),
-    ("changed since", &["tokens_by_change"], "pg_snapshot_xmin(pg_current_snapshot())::text, '', 2000"),
+    ("changed since", &["tokens_by_change"], "pg_snapshot_xmin(pg_current_snapshot())::text, ''"),
     ("by extension", &["token_extensions_by_number"], "'', 100, 14"),
     ("by authority", &["token_extensions_by_key", "tokens_by_mint_authority"], "'', 100, sha256('a7'), 'authority7'"),
     ("by hook program", &["token_extensions_by_key"], "'', 100, 'program50'"),

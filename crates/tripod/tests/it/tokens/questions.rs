@@ -141,7 +141,7 @@ async fn without_pg_trgm_names_are_still_found_and_the_migration_says_nothing_is
     let name = &database.config.database;
     superuser
         .batch_execute(&format!(
-            "ALTER DATABASE {name} OWNER TO postgres; REVOKE CREATE ON DATABASE {name} FROM PUBLIC"
+            "ALTER DATABASE {name} OWNER TO CURRENT_USER; REVOKE CREATE ON DATABASE {name} FROM PUBLIC"
         ))
         .await
         .unwrap();
