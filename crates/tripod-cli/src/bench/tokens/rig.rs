@@ -31,7 +31,7 @@ CREATE TABLE raw.tokens (LIKE tripod.tokens INCLUDING DEFAULTS INCLUDING CONSTRA
 CREATE TABLE raw.token_extensions (LIKE tripod.token_extensions INCLUDING CONSTRAINTS,
                                    PRIMARY KEY (mint, number, occurrence))";
 
-/// One of twenty has the extensions of one of the mints that the bulk upsert stored; half have names.
+/// Beside those that the bulk upsert stored with their extensions: with a name and a symbol, without an extension.
 const FILL: &str = "
 INSERT INTO tripod.tokens (mint, program, supply, slot, write_version, decimals, name, symbol, symbol_normalised, named_by,
                            source, on_chain_at)
@@ -59,7 +59,8 @@ impl Rig {
         drop_database(&keeper).await?;
         let create = format!("CREATE DATABASE {DATABASE}");
         keeper.call("make the bench's database", async |client| Ok(client.batch_execute(&create).await?)).await?;
-        let config = config::Postgres { database: DATABASE.to_owned(), ..config.postgres };
+        let mut config = config.postgres;
+        config.database = DATABASE.to_owned();
         let bot = Postgres::open_as(&config, Login::Bot, DEADLINE)?;
         let admin = Postgres::open_as(&config, Login::Admin, DEADLINE)?;
         let rig = Self { config, bot, admin, keeper };
@@ -101,9 +102,8 @@ impl Rig {
                 let bytes = rows.concat();
                 client.batch_execute("CHECKPOINT").await?;
                 let started = Instant::now();
-                let sink =
-                    client.copy_in::<_, Cursor<Vec<u8>>>(&format!("COPY raw.{table} FROM STDIN (FORMAT binary)"));
-                let mut sink = std::pin::pin!(sink.await?);
+                let copy = format!("COPY raw.{table} FROM STDIN (FORMAT binary)");
+                let mut sink = std::pin::pin!(client.copy_in::<_, Cursor<Vec<u8>>>(&copy).await?);
                 for part in bytes.chunks(COPY_BYTES) {
                     sink.as_mut().feed(Cursor::new(part.to_vec())).await?;
                 }

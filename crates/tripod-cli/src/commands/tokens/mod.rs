@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use tripod::Timestamp;
 use tripod::postgres::{Login, Postgres};
-use tripod::tokens::{Address, StoredToken, Tokens as Store};
+use tripod::tokens::{Address, EXTENSION_NAMES, StoredToken, Tokens as Store};
 
 use crate::args::Global;
 use crate::exit::{Exit, Stop};
@@ -30,7 +30,7 @@ pub(crate) enum Tokens {
     Show(Show),
     /// May it be traded, and at what cost? Exit 1 where the policy refuses it
     Assess(Assess),
-    /// Tokens by symbol, its beginning, or a part of the name
+    /// Tokens by symbol or name, by extension, authority, hook, delegate, fee, …
     Search(Search),
     /// Read token lists (JSON), Jupiter's CSV, or accounts as RPC nodes give them; .gz too
     Import(Import),
@@ -61,10 +61,41 @@ pub(crate) struct Assess {
 }
 
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("question").required(true))]
 pub(crate) struct Search {
-    /// A symbol, or a part of a name
-    #[arg(value_name = "TEXT")]
-    text: String,
+    /// A symbol, or a part of a name of three letters or more
+    #[arg(value_name = "TEXT", group = "question")]
+    text: Option<String>,
+    /// Those with this extension: its number, or its name (TransferHook)
+    #[arg(long, value_name = "EXTENSION", group = "question", value_parser = extension)]
+    extension: Option<u16>,
+    /// Those that this address has some power over: it mints, freezes, closes, pauses, sets the fee, …
+    #[arg(long, value_name = "KEY", group = "question", value_parser = key)]
+    authority: Option<Address>,
+    /// Those whose transfers call this program
+    #[arg(long, value_name = "PROGRAM", group = "question", value_parser = key)]
+    hook: Option<Address>,
+    /// Those whose permanent delegate this address is
+    #[arg(long, value_name = "KEY", group = "question", value_parser = key)]
+    delegate: Option<Address>,
+    /// Those whose transfers cost more than this, basis points
+    #[arg(long, value_name = "BPS", group = "question", value_parser = clap::value_parser!(u16).range(..10_000))]
+    fee_above: Option<u16>,
+    /// The epoch whose transfer fee counts [default: mainnet's, estimated from the clock]
+    #[arg(long, value_name = "N", requires = "fee_above")]
+    epoch: Option<u64>,
+    /// Those that are paused
+    #[arg(long, group = "question")]
+    paused: bool,
+    /// The members of this mint's group
+    #[arg(long, value_name = "MINT", group = "question", value_parser = key)]
+    members_of: Option<Address>,
+    /// Those with an extension that could not be read
+    #[arg(long, group = "question")]
+    unread: bool,
+    /// Begin behind this mint: the last one of the answer before
+    #[arg(long, value_name = "MINT", value_parser = key, conflicts_with = "text")]
+    after: Option<Address>,
     /// Answers at most
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
@@ -128,6 +159,16 @@ pub(super) async fn run(command: Tokens, global: &Global, output: Output) -> any
 
 fn address(text: &str) -> Result<Address, String> {
     text.parse().map_err(|_| "a mint is 32 bytes in base58; `tripod tokens search` finds it by its symbol".to_owned())
+}
+
+fn key(text: &str) -> Result<Address, String> {
+    text.parse().map_err(|_| "an address is 32 bytes in base58".to_owned())
+}
+
+fn extension(text: &str) -> Result<u16, String> {
+    let by_name = EXTENSION_NAMES.iter().position(|name| name.eq_ignore_ascii_case(text));
+    let number = by_name.and_then(|number| u16::try_from(number).ok()).or_else(|| text.parse().ok());
+    number.ok_or_else(|| format!("neither a number nor one of {}", EXTENSION_NAMES[1..].join(", ")))
 }
 
 fn postgres(global: &Global) -> tripod::Result<Postgres> {
