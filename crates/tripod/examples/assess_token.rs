@@ -36,7 +36,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // What to send so that a million arrive, exactly: the program rounds its fee up, and caps it.
     if let (Some(fees), true) = (mint.transfer_fees(), found.verdict != Verdict::Refused) {
         let fee = fees.at(epoch);
-        println!("1,000,000 sent, {} arrive; send {:?} that 1,000,000 do", fee.net(1_000_000), fee.gross_for(1_000_000));
+        println!(
+            "1,000,000 sent, {} arrive; send {:?} that 1,000,000 do",
+            fee.net(1_000_000),
+            fee.gross_for(1_000_000)
+        );
     }
     Ok(())
 }

@@ -8,9 +8,9 @@ use tokio_postgres::Client;
 use crate::postgres_server::Database;
 
 /// Enough that reading everything is dearer than an index for every question here.
-const TOKENS: u32 = 100_000;
+const TOKENS: u32 = 50_000;
 
-/// Question, indexes of which one must be in the plan, values.
+/// Question, indexes that must be in the plan (`a|b`: one of the two), values.
 const QUESTIONS: [(&str, &[&str], &str); 13] = [
     ("by mints", &["tokens_pkey"], "ARRAY[sha256('7'), sha256('8')]"),
     ("by symbol", &["tokens_by_symbol"], "'sym7', 1000"),
@@ -19,9 +19,9 @@ const QUESTIONS: [(&str, &[&str], &str); 13] = [
     ("changed since", &["tokens_by_change"], "pg_snapshot_xmin(pg_current_snapshot())::text, ''"),
     ("by extension", &["token_extensions_by_number"], "'', 100, 14"),
     ("by authority", &["token_extensions_by_key", "tokens_by_mint_authority"], "'', 100, sha256('a7'), 'authority7'"),
-    ("by hook program", &["token_extensions_by_key"], "'', 100, 'program50'"),
-    ("by permanent delegate", &["token_extensions_by_key"], "'', 100, 'delegate700'"),
-    ("by group", &["token_extensions_by_key"], "'', 100, 'group1000'"),
+    ("by hook program", &["token_extensions_by_key|token_extensions_by_number"], "'', 100, 'program50'"),
+    ("by permanent delegate", &["token_extensions_by_key|token_extensions_by_number"], "'', 100, 'delegate700'"),
+    ("by group", &["token_extensions_by_key|token_extensions_by_number"], "'', 100, 'group1000'"),
     ("by fee", &["token_extensions_by_fee"], "'', 100, 990, '700'"),
     ("paused", &["token_extensions_paused"], "'', 100"),
     ("unread", &["token_extensions_unread"], "'', 100"),
@@ -96,7 +96,10 @@ async fn every_question_has_its_index(tokens: u32) {
             nodes(&plan, &mut found);
             assert!(!found.iter().any(|node| node == "Seq Scan"), "{name}, {mode}: {plan:#}");
             for index in *indexes {
-                assert!(found.iter().any(|node| node == index), "{name}, {mode}: not by {index}: {plan:#}");
+                assert!(
+                    found.iter().any(|node| index.split('|').any(|index| node == index)),
+                    "{name}, {mode}: not by {index}: {plan:#}"
+                );
             }
         }
     }
