@@ -163,16 +163,18 @@ impl Node {
             return Ok(Answer::default());
         }
         if mints.len() > ACCOUNTS_MAX {
-            return Err(self.answer(format!("{} accounts were asked for at once; at most {ACCOUNTS_MAX}", mints.len())));
+            return Err(
+                self.answer(&format!("{} accounts were asked for at once; at most {ACCOUNTS_MAX}", mints.len()))
+            );
         }
         let mut pause = self.options.pause;
         let attempts = self.options.attempts.max(1);
         for attempt in 1.. {
             let (node, asked) = (self.clone(), mints.to_vec());
             // The driver waits on its thread.
-            let outcome = tokio::task::spawn_blocking(move || node.attempt(&asked))
+            let outcome = tokio::task::spawn_blocking(move || node.attempt_unlogged(&asked))
                 .await
-                .unwrap_or_else(|_| Err(Failed::Final(self.answer("the thread that asks it ended".to_owned()))));
+                .unwrap_or_else(|_| Err(Failed::Final(self.answer("the thread that asks it ended"))));
             match outcome {
                 Ok(answer) => return Ok(answer),
                 Err(Failed::Final(error)) => return Err(error),
@@ -188,7 +190,12 @@ impl Node {
                 }
             }
         }
-        Err(self.answer("it was never asked".to_owned()))
+        Err(self.answer("it was never asked"))
+    }
+
+    /// The driver logs whole addresses at its debug level; while it works, nothing on its thread reaches a subscriber.
+    fn attempt_unlogged(&self, mints: &[Address]) -> Result<Answer, Failed> {
+        tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), || self.attempt(mints))
     }
 
     fn attempt(&self, mints: &[Address]) -> Result<Answer, Failed> {
@@ -215,12 +222,12 @@ impl Node {
             408 | 429 | 500..=599 => return Err(passing(format!("HTTP status {status}"))),
             _ => {
                 let words = body.map(|body| words(&String::from_utf8_lossy(&body))).unwrap_or_default();
-                return Err(Failed::Final(self.refused(format!("HTTP status {status} {words}").trim_end().to_owned())));
+                return Err(Failed::Final(self.refused(format!("HTTP status {status} {words}").trim_end())));
             }
         }
         let body = body.map_err(|error| self.failed(&error))?;
         let document: Value =
-            serde_json::from_slice(&body).map_err(|e| Failed::Final(self.answer(format!("no JSON: {e}"))))?;
+            serde_json::from_slice(&body).map_err(|e| Failed::Final(self.answer(&format!("no JSON: {e}"))))?;
         if let Some(error) = document.get("error").filter(|error| !error.is_null()) {
             let code = error.get("code").and_then(Value::as_i64).unwrap_or_default();
             let said = words(error.get("message").and_then(Value::as_str).unwrap_or("no message"));
@@ -228,10 +235,10 @@ impl Node {
             // Behind, rate limited, out of order for the moment; the rest is about the question.
             return Err(match code {
                 429 | -32005 | -32004 | -32014 | -32016 | -32603 => passing(format!("{said} ({code})")),
-                _ => Failed::Final(self.refused(format!("{said} ({code})"))),
+                _ => Failed::Final(self.refused(&format!("{said} ({code})"))),
             });
         }
-        self.read(&document, mints).map_err(|why| Failed::Final(self.answer(why)))
+        self.read(&document, mints).map_err(|why| Failed::Final(self.answer(&why)))
     }
 
     fn read(&self, document: &Value, mints: &[Address]) -> Result<Answer, String> {
@@ -267,7 +274,7 @@ impl Node {
             ureq::Error::HostNotFound => "its host has no address".to_owned(),
             ureq::Error::ConnectionFailed => "connection failed".to_owned(),
             ureq::Error::BodyExceedsLimit(limit) => {
-                return Failed::Final(self.answer(format!("it is longer than {limit} bytes")));
+                return Failed::Final(self.answer(&format!("it is longer than {limit} bytes")));
             }
             ureq::Error::BadUri(_) => return Failed::Final(FetchError::Address("is not one that can be asked")),
             ureq::Error::Tls(_) | ureq::Error::Rustls(_) => "TLS failed".to_owned(),
@@ -276,12 +283,12 @@ impl Node {
         Failed::Passing { why, after: None }
     }
 
-    fn refused(&self, why: String) -> FetchError {
-        FetchError::Refused { node: self.shown.clone(), why: self.without_secret(&why) }
+    fn refused(&self, why: &str) -> FetchError {
+        FetchError::Refused { node: self.shown.clone(), why: self.without_secret(why) }
     }
 
-    fn answer(&self, why: String) -> FetchError {
-        FetchError::Answer { node: self.shown.clone(), why: self.without_secret(&why) }
+    fn answer(&self, why: &str) -> FetchError {
+        FetchError::Answer { node: self.shown.clone(), why: self.without_secret(why) }
     }
 
     /// Gateways quote the path or the key that they refuse.
@@ -342,7 +349,7 @@ mod tests {
             let node = node(url).unwrap();
             assert_eq!(node.shown(), shown);
             assert!(!format!("{node:?}").contains("SECRETKEY"));
-            let said = node.refused("the key SECRETKEY of user is wrong".to_owned()).to_string();
+            let said = node.refused("the key SECRETKEY of user is wrong").to_string();
             assert!(said.contains("*** of user"), "{said}");
         }
         for wrong in ["", "rpc.example.com", "ftp://x", "https://", "https:///SECRETKEY", "https://a b/SECRETKEY"] {

@@ -330,7 +330,7 @@ mod tests {
         report: Report,
     }
 
-    fn read_text(text: impl std::io::Read, slot: u64, address: Option<&str>) -> Result<Dump, Error> {
+    fn read_text(text: impl Read, slot: u64, address: Option<&str>) -> Result<Dump, Error> {
         let mut dump = Dump::default();
         let (observations, listings) = (&mut dump.observations, &mut dump.listings);
         let mut collector = Collector::new(MAINNET, slot, address.map(|a| a.parse().unwrap()), |batch| {
