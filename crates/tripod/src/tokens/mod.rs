@@ -6,10 +6,10 @@
 //!
 //! Picture:
 //! ```text
-//! account bytes ─▶ decode() ─▶ Mint ─▶ Observation ─┐
-//! token list ────▶ import::read_list() ─▶ Listing ──┴▶ Tokens ─▶ PostgreSQL (tokens, token_extensions, token_changes)
+//! node ─▶ fetch ─┐
+//! files ─▶ import ┴▶ decode() ─▶ Observation, Listing ─▶ Tokens ─▶ PostgreSQL (tokens, token_extensions, token_changes)
 //!                                                                     │ changes, by notice and by poll
-//! bot ◀─ assess(token, epoch, now, policy) ◀─ get(&mint) ◀─ TokenCache ◀┘
+//! bot ◀─ assess(token, epoch, now, policy) ◀─ get(&mint) ◀─ TokenCache ◀┘ ─▶ Announcer ─▶ event: its assessment changed
 //! ```
 
 pub mod announce;
