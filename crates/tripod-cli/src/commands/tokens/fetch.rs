@@ -93,7 +93,7 @@ impl Named {
 }
 
 pub(super) async fn run(arguments: Fetch, global: &Global, output: Output) -> anyhow::Result<Exit> {
-    let node = Node::new(arguments.rpc.into(), NodeOptions::default()).map_err(stop)?;
+    let node = Node::new(arguments.rpc.into(), NodeOptions::default()).map_err(|error| stop(&error))?;
     let mut named = Named::default();
     for mint in &arguments.mints {
         named.add(mint)?;
@@ -156,7 +156,7 @@ pub(super) async fn run(arguments: Fetch, global: &Global, output: Output) -> an
         && let Err(error) = ended
     {
         // Nothing was fetched at all: an error like any other.
-        return Err(stop(error));
+        return Err(stop(&error));
     }
     output.result(&fetched, || words(&fetched))?;
     let exit = match ended {
@@ -193,14 +193,14 @@ fn exit_of(error: &FetchError) -> Exit {
     }
 }
 
-fn stop(error: FetchError) -> anyhow::Error {
-    let hint = match &error {
+fn stop(error: &FetchError) -> anyhow::Error {
+    let hint = match error {
         FetchError::Address(_) => "--rpc https://HOST/… or TRIPOD_RPC_URL names a node",
         FetchError::Away { .. } => "try again later, ask for less at once (--batch N), or name another node",
         FetchError::Refused { .. } => "check the node's address and key; it has to serve getMultipleAccounts",
         _ => "is it the address of a node's JSON-RPC?",
     };
-    Stop { exit: exit_of(&error), what: error.to_string(), hint: hint.to_owned() }.into()
+    Stop { exit: exit_of(error), what: error.to_string(), hint: hint.to_owned() }.into()
 }
 
 fn words(fetched: &Fetched) -> String {

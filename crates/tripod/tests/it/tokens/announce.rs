@@ -42,8 +42,7 @@ async fn two_bots_that_see_a_change_publish_one_event_also_after_redis_was_away(
     let usdc = account(USDC);
     tokens.store(&[bern.seen_at(10), usdc.seen_at(10)], "rpc").await.unwrap();
     let events = Events::connect(&redis.config()).await.unwrap();
-    let mut options = ConsumerOptions::default();
-    options.block = Duration::from_millis(50);
+    let options = ConsumerOptions { block: Duration::from_millis(50), ..ConsumerOptions::default() };
     let mut consumer = events.consumer(TOPIC, "desk", options).await.unwrap();
     let (_terms, terms) = watch::channel(Terms { epoch: 697, policy: Policy::default() });
     let mut bots = Vec::new();

@@ -1,7 +1,5 @@
 //! Each question goes through its index, asked of the server: with the plan for these values and with the one for any.
 
-use std::time::Instant;
-
 use serde_json::Value;
 use tokio_postgres::Client;
 
@@ -79,9 +77,7 @@ fn nodes(plan: &Value, found: &mut Vec<String>) {
 async fn every_question_has_its_index(tokens: u32) {
     let database = Database::migrated().await;
     let client = database.superuser().await;
-    let started = Instant::now();
     fill(&client, tokens).await;
-    println!("{tokens} tokens made in {:?}", started.elapsed());
     let statements = tripod::tokens::find::statements();
     assert_eq!(statements.len(), QUESTIONS.len(), "a question without its plan here");
     for (number, (name, sql)) in statements.iter().enumerate() {
