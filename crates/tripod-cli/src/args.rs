@@ -159,6 +159,8 @@ pub(crate) enum Bench {
     Tape(BenchTape),
     /// Prices and signals: reads beside 20,000 writes a second, batches, memory, from process to process; half a minute
     Prices,
+    /// Tokens: memory, lookups, bulk upserts, decoding, the start with a million; takes about three minutes
+    Tokens,
 }
 
 #[derive(Debug, Args)]

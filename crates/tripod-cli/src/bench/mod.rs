@@ -12,5 +12,6 @@ mod pair;
 pub(crate) mod prices;
 mod report;
 pub(crate) mod tape;
+pub(crate) mod tokens;
 
 pub(crate) use tape::tape;

@@ -119,6 +119,18 @@ impl Figure {
         Self { raw: Some(raw), ratio: Some(ratio), ..self }
     }
 
+    /// What each turn came to.
+    pub(super) fn turns(self, turns: Vec<u64>) -> Self {
+        Self { turns, ..self }
+    }
+
+    /// At least so many per cent of the raw client's.
+    pub(super) fn at_least_of(self, raw: u64, per_cent: u32) -> Self {
+        let (ratio, bar) = (ratio(self.value, raw), f64::from(per_cent) / 100.0);
+        let (bar, ok) = (Some(format!("ratio >= {bar}")), Some(ratio >= bar));
+        Self { raw: Some(raw), ratio: Some(ratio), bar, ok, ..self }
+    }
+
     pub(super) fn note(self, note: impl Into<String>) -> Self {
         Self { note: Some(note.into()), ..self }
     }

@@ -10,6 +10,7 @@ pub(super) fn run(command: &Command, global: &Global, output: Output) -> anyhow:
     let (report, markdown) = match command {
         Command::Tape(wanted) => (bench::tape(wanted, global, &spinner), wanted.markdown),
         Command::Prices => (bench::prices::run(global, &spinner), false),
+        Command::Tokens => (bench::tokens::tokens(global, &spinner), false),
     };
     spinner.finish_and_clear();
     let report = report?;

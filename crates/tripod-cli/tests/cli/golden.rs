@@ -26,6 +26,7 @@ fn help_lists_what_works_and_nothing_else() {
         &["tokens", "assess"],
         &["tokens", "search"],
         &["tokens", "import"],
+        &["tokens", "fetch"],
         &["tokens", "changes"],
         &["settings", "get"],
         &["settings", "set"],

@@ -10,3 +10,4 @@ mod reads;
 mod run;
 mod servers;
 mod tokens;
+mod tokens_fetch;

@@ -14,7 +14,7 @@ const MEGA: &str = "5gSwsLGzyCwgwPJSnxjsQCaFeE19ZFaibHMLky9TDFim";
 const SAMPLES: usize = 8;
 
 /// PostgreSQL alone, at the schema: `tripod migrate` wants all servers.
-fn stack() -> TestStack {
+pub(crate) fn stack() -> TestStack {
     let stack = TestStack::start(Servers::only(ServerName::Postgres)).unwrap();
     let config = tripod::Config::local(stack.data_dir()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -22,12 +22,12 @@ fn stack() -> TestStack {
     stack
 }
 
-fn tripod(stack: &TestStack, arguments: &[&str]) -> Said {
+pub(crate) fn tripod(stack: &TestStack, arguments: &[&str]) -> Said {
     let all: Vec<&str> = ["--data", "."].iter().chain(arguments).copied().collect();
     run(stack.data_dir(), &all)
 }
 
-fn done(stack: &TestStack, arguments: &[&str]) -> Value {
+pub(crate) fn done(stack: &TestStack, arguments: &[&str]) -> Value {
     let said = tripod(stack, arguments);
     assert_eq!(said.code, Some(0), "{said:?}");
     said.json()
@@ -44,7 +44,7 @@ fn mints() -> Vec<String> {
     files
 }
 
-fn import(stack: &TestStack, slot: &str) -> Value {
+pub(crate) fn import(stack: &TestStack, slot: &str) -> Value {
     let files = mints();
     let arguments: Vec<&str> =
         ["tokens", "import", "--json", "--slot", slot].into_iter().chain(files.iter().map(String::as_str)).collect();
@@ -182,7 +182,7 @@ fn usdc_data() -> Value {
 fn what_cannot_be_imported_changes_nothing_and_says_why() {
     let stack = stack();
     let usdc = sample(&format!("mints/{USDC}.json")).display().to_string();
-    for (name, text) in [("torn.json", "{\"pubkey\": \"x"), ("other.csv", "a,b\n1,2\n"), ("empty", "")] {
+    for (name, text) in [("other.csv", "a,b\n1,2\n"), ("empty", " \n")] {
         std::fs::write(stack.data_dir().join(name), text).unwrap();
         let said = tripod(&stack, &["tokens", "import", &usdc, name]);
         assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{said:?}");
@@ -198,6 +198,14 @@ fn what_cannot_be_imported_changes_nothing_and_says_why() {
     for command in ["assess", "changes"] {
         assert_eq!(tripod(&stack, &["tokens", command, USDC]).code, Some(1));
     }
+    // Whether a file is whole is known at its end: what came before is kept, and it is said.
+    let list = std::fs::read(sample("tokens/solana.tokenlist.sample.json")).unwrap();
+    std::fs::write(stack.data_dir().join("torn.json"), [&list[..list.len() / 2], b"<html>"].concat()).unwrap();
+    let torn = tripod(&stack, &["tokens", "import", "torn.json", "--json"]);
+    let report = &torn.json()["files"][0];
+    assert_eq!((torn.code, &report["kind"]), (Some(1), &json!("token list")), "{torn:?}");
+    assert!(report["new"].as_u64().unwrap() > 50 && report["torn"].as_str().unwrap().contains("line"), "{torn:?}");
+    assert!(torn.err.contains("torn.json is not whole") && torn.err.contains("\nhint: "), "{torn:?}");
     // Nothing of it could be taken.
     std::fs::write(
         stack.data_dir().join("nameless.json"),

@@ -14,18 +14,19 @@ use refinery::{Migration, Runner};
 use super::class::{Class, Failure, classify};
 use super::connect::Login;
 use super::pool::Postgres;
-use super::roles;
+use super::{extensions, roles};
 use crate::config;
 use crate::error::{Error, Result, Server};
 
 /// The files, oldest first. Listed by hand: a new file that is not listed fails a test, while a macro that reads the
 /// folder would not notice it until something else makes it compile again.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("V0001__access", include_str!("../../migrations/postgres/V0001__access.sql")),
     ("V0002__tokens", include_str!("../../migrations/postgres/V0002__tokens.sql")),
     ("V0003__settings", include_str!("../../migrations/postgres/V0003__settings.sql")),
     ("V0004__health", include_str!("../../migrations/postgres/V0004__health.sql")),
     ("V0005__token_sync", include_str!("../../migrations/postgres/V0005__token_sync.sql")),
+    ("V0010__token_questions", include_str!("../../migrations/postgres/V0010__token_questions.sql")),
 ];
 
 /// Where refinery keeps what was applied.
@@ -62,6 +63,7 @@ pub async fn plan(config: &config::Postgres) -> Result<Vec<Step>> {
                 roles::missing(client, config).await?.into_iter().map(|missing| missing.step).collect();
             let pending = pending(&applied(client).await?, &known)?;
             steps.extend(pending.into_iter().map(step_of));
+            steps.extend(extensions::missing(client).await?);
             Ok(steps)
         })
         .await
@@ -83,6 +85,7 @@ pub async fn apply(config: &config::Postgres) -> Result<Vec<Step>> {
             client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
             // Whatever happens now, this handle ends with the function, and with its session the lock.
             let mut steps = roles::apply(client, config).await?;
+            steps.extend(extensions::make_extension(client).await?);
             let pending: Vec<Step> = pending(&applied(client).await?, &known)?.into_iter().map(step_of).collect();
             if !pending.is_empty() {
                 client.batch_execute("SET ROLE tripod_owner").await?;
@@ -93,6 +96,11 @@ pub async fn apply(config: &config::Postgres) -> Result<Vec<Step>> {
                     .map_err(explain)?;
                 client.batch_execute("RESET ROLE").await?;
                 steps.extend(pending);
+            }
+            if !extensions::missing(client).await?.is_empty() {
+                client.batch_execute("SET ROLE tripod_owner").await?;
+                steps.extend(extensions::make_index(client).await?);
+                client.batch_execute("RESET ROLE").await?;
             }
             client.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await?;
             Ok(steps)

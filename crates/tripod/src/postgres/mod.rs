@@ -14,6 +14,7 @@
 
 mod class;
 mod connect;
+mod extensions;
 mod listen;
 pub mod migrations;
 mod numeric;
@@ -23,6 +24,7 @@ mod roles;
 pub use class::{Class, Failure, classify};
 pub use connect::Login;
 pub(crate) use connect::tls_connector;
+pub use extensions::NAMES_UNINDEXED;
 pub(crate) use listen::Listener;
 pub(crate) use numeric::Unsigned;
 pub use pool::Postgres;

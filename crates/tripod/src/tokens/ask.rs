@@ -1,7 +1,7 @@
 //! Questions that people ask of the store: what is called so, and what changed about it.
 //!
-//! Constraints: bounded answers. The symbol has an index; names are read one after the other, which takes about a second
-//! for a million and is for people, not for a bot.
+//! Constraints: bounded answers. Each question has its index; a test asks the server for its plans. The names' index takes
+//! pg_trgm: where the server has none, names are read one after the other ([`Tokens::names_are_indexed`] tells).
 
 use serde::Serialize;
 use serde_json::Value;
@@ -16,22 +16,34 @@ use crate::postgres::{Failure, timestamp};
 use crate::value::Timestamp;
 
 /// Answers of one question at most.
-const ANSWERS_MAX: u32 = 10_000;
+pub(super) const ANSWERS_MAX: u32 = 10_000;
 
-const SEARCH: &str = "
-(SELECT mint, symbol, name, decimals, program IS NOT NULL, named_by, 'symbol', 0 AS rank
- FROM tripod.tokens WHERE symbol_normalised = $1 ORDER BY mint LIMIT $3)
+/// Each part by an index of its own. Hits by name are ordered by length, which no index has: so the planner has no reason
+/// to walk through all names in some order until enough fit.
+pub(super) const SEARCH: &str = "
+(SELECT mint, symbol, name, decimals, program IS NOT NULL, named_by, 'symbol', 0 AS rank, 0 AS distance
+ FROM tripod.tokens WHERE symbol_normalised COLLATE \"C\" = $1 ORDER BY mint LIMIT $4)
 UNION ALL
-(SELECT mint, symbol, name, decimals, program IS NOT NULL, named_by,
-        CASE WHEN starts_with(symbol_normalised, $1) THEN 'prefix' ELSE 'name' END,
-        CASE WHEN starts_with(symbol_normalised, $1) THEN 1 ELSE 2 END AS rank
+(SELECT mint, symbol, name, decimals, program IS NOT NULL, named_by, 'prefix', 1, char_length(symbol_normalised)
  FROM tripod.tokens
- WHERE symbol_normalised IS DISTINCT FROM $1
-   AND (starts_with(symbol_normalised, $1) OR position(lower($2) IN lower(name)) > 0)
- ORDER BY rank, mint LIMIT $3)
-ORDER BY rank, mint LIMIT $3";
+ WHERE symbol_normalised COLLATE \"C\" > $1 AND symbol_normalised COLLATE \"C\" < $2
+ ORDER BY symbol_normalised COLLATE \"C\", mint LIMIT $4)
+UNION ALL
+(SELECT mint, symbol, name, decimals, program IS NOT NULL, named_by, 'name', 2, char_length(name)
+ FROM tripod.tokens
+ WHERE name IS NOT NULL AND lower(name) LIKE lower($3)
+   AND (symbol_normalised IS NULL
+        OR symbol_normalised COLLATE \"C\" < $1 OR symbol_normalised COLLATE \"C\" >= $2)
+ ORDER BY char_length(name), mint LIMIT $4)
+ORDER BY 8, 9, 1 LIMIT $4";
 
-const CHANGES: &str = "
+/// Is there an index of the names?
+const NAMES_ARE_INDEXED: &str = "SELECT to_regclass('tripod.tokens_by_name') IS NOT NULL";
+
+/// Characters of a part of a name at least: an index of three-letter pieces knows no shorter one.
+const NAME_CHARS_LEAST: usize = 3;
+
+pub(super) const CHANGES: &str = "
 SELECT field, before, after, slot, source, changed_at FROM tripod.token_changes
 WHERE mint = $1 ORDER BY id DESC LIMIT $2";
 
@@ -52,7 +64,7 @@ pub struct Hit {
     pub on_chain: bool,
     /// Who said the names: `chain`, or a list.
     pub named_by: Option<String>,
-    /// What fits: `symbol`, its beginning (`prefix`), or a part of the `name`.
+    /// What fits: `symbol`, its beginning (`prefix`), a part of the `name`, or a [`Question`](super::Question)'s word.
     pub matched: String,
 }
 
@@ -77,7 +89,8 @@ pub struct TokenChange {
 }
 
 impl Tokens {
-    /// Tokens whose symbol is `text`, begins with it, or whose name holds it, in this order. At most `limit`.
+    /// Tokens whose symbol is `text`, begins with it, or whose name holds it (three letters at least), in this order; of
+    /// each the shorter first. At most `limit`.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an empty text; else as [`Postgres::call`](crate::postgres::Postgres::call).
@@ -86,11 +99,28 @@ impl Tokens {
         if symbol.is_empty() {
             return Err(Error::invalid("search", "is empty"));
         }
+        // Behind every text that begins with the symbol.
+        let behind = format!("{symbol}\u{10ffff}");
+        let part = (name.chars().count() >= NAME_CHARS_LEAST).then(|| pattern(&name));
         let limit = i64::from(limit.min(ANSWERS_MAX));
         self.postgres()
             .call("search tokens", async |client| {
                 let statement = client.prepare_cached(SEARCH).await?;
-                client.query(&statement, &[&symbol, &name, &limit]).await?.iter().map(hit).collect()
+                client.query(&statement, &[&symbol, &behind, &part, &limit]).await?.iter().map(hit).collect()
+            })
+            .await
+    }
+
+    /// Whether a part of a name is found through an index; else
+    /// [`NAMES_UNINDEXED`](crate::postgres::NAMES_UNINDEXED) says what is missing.
+    ///
+    /// # Errors
+    /// As [`Postgres::call`](crate::postgres::Postgres::call).
+    pub async fn names_are_indexed(&self) -> Result<bool> {
+        self.postgres()
+            .call("look for the index of names", async |client| {
+                let statement = client.prepare_cached(NAMES_ARE_INDEXED).await?;
+                Ok(client.query_one(&statement, &[]).await?.try_get(0)?)
             })
             .await
     }
@@ -111,7 +141,19 @@ impl Tokens {
     }
 }
 
-fn hit(row: &Row) -> Result<Hit, Failure> {
+/// Anything, the text as it is, anything.
+fn pattern(text: &str) -> String {
+    let mut pattern = String::from("%");
+    for c in text.chars() {
+        if matches!(c, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern + "%"
+}
+
+pub(super) fn hit(row: &Row) -> Result<Hit, Failure> {
     Ok(Hit {
         mint: address(row.try_get(0)?)?,
         symbol: row.try_get(1)?,

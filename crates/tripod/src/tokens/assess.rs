@@ -119,6 +119,14 @@ pub struct Reason {
     pub verdict: Verdict,
 }
 
+/// `code: detail`, as in the event of a change.
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.code.serialize(&mut *f)?;
+        write!(f, ": {}", self.detail)
+    }
+}
+
 /// The fee of a transfer, as the contract of `--json` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct FeeTerms {

@@ -20,9 +20,10 @@ mod memory;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::announce::{Changed, Counts};
 use super::assess::{Assessment, Policy, assess, assess_unseen};
 use super::{Address, Mint};
 use crate::config;
@@ -31,6 +32,7 @@ use crate::value::Timestamp;
 use keeper::Keeper;
 use memory::Memory;
 
+pub(super) use changes::CHANGED;
 pub use memory::TOKENS_MAX;
 
 /// What one token takes in memory: all that a trade asks for. The rest (URI, source, fields in words) is in the store.
@@ -147,6 +149,11 @@ impl TokenCache {
     #[must_use]
     pub fn turned_away(&self) -> u64 {
         self.memory.turned_away()
+    }
+
+    /// From now on each change of a known token goes there, too.
+    pub(super) fn tell(&self, sender: mpsc::Sender<Changed>, counts: Arc<Counts>) {
+        self.memory.tell(sender, counts);
     }
 
     /// Changes whenever a token was taken, for whoever waits for one. Say what is wanted, look, then wait.

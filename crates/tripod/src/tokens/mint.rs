@@ -28,7 +28,7 @@ const ACCOUNT_BYTES: usize = 165;
 /// Bytes of a multisig; the program never makes a mint of this length.
 const MULTISIG_BYTES: usize = 355;
 /// Bytes of the largest account that Solana allows.
-const ACCOUNT_BYTES_MAX: usize = 10 * 1024 * 1024;
+pub(super) const ACCOUNT_BYTES_MAX: usize = 10 * 1024 * 1024;
 
 /// A mint as its account says it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,19 +6,23 @@
 //!
 //! Picture:
 //! ```text
-//! account bytes ─▶ decode() ─▶ Mint ─▶ Observation ─┐
-//! token list ────▶ import::read_list() ─▶ Listing ──┴▶ Tokens ─▶ PostgreSQL (tokens, token_extensions, token_changes)
+//! node ─▶ fetch ─┐
+//! files ─▶ import ┴▶ decode() ─▶ Observation, Listing ─▶ Tokens ─▶ PostgreSQL (tokens, token_extensions, token_changes)
 //!                                                                     │ changes, by notice and by poll
-//! bot ◀─ assess(token, epoch, now, policy) ◀─ get(&mint) ◀─ TokenCache ◀┘
+//! bot ◀─ assess(token, epoch, now, policy) ◀─ get(&mint) ◀─ TokenCache ◀┘ ─▶ Announcer ─▶ event: its assessment changed
 //! ```
 
+pub mod announce;
 mod ask;
 pub mod assess;
 mod cache;
 mod epoch;
 mod extension;
 mod fee;
+pub mod fetch;
 mod fields;
+#[doc(hidden)]
+pub mod find;
 pub mod import;
 mod metadata;
 mod mint;
@@ -28,12 +32,14 @@ mod store;
 mod stored;
 mod text;
 
+pub use announce::{Announcer, AssessmentChange, Terms};
 pub use ask::{Hit, TokenChange};
 pub use assess::{Assessment, Policy, Verdict, assess, assess_stored};
 pub use cache::{CacheOptions, KnownToken, TOKENS_MAX, TokenCache};
 pub use epoch::{SLOTS_PER_EPOCH, epoch_of, estimate_epoch};
 pub use extension::{EXTENSION_NAMES, Extension};
 pub use fee::{BASIS_POINTS_MAX, FEE_NOTICE_EPOCHS, Fee, TransferFees};
+pub use find::Question;
 pub use metadata::Metadata;
 pub use mint::{Mint, MintError, TOKEN_2022_PROGRAM, TOKEN_PROGRAM, decode};
 pub use scale::{Multiplier, NextMultiplier};

@@ -102,7 +102,7 @@ pub(super) const BY_MINTS: &str = token_columns!(
 );
 
 pub(super) const BY_SYMBOL: &str = token_columns!(
-    "FROM (SELECT * FROM tripod.tokens WHERE symbol_normalised = $1 ORDER BY mint LIMIT $2) AS t
+    "FROM (SELECT * FROM tripod.tokens WHERE symbol_normalised COLLATE \"C\" = $1 ORDER BY mint LIMIT $2) AS t
      LEFT JOIN tripod.token_extensions AS e USING (mint) ORDER BY t.mint, e.position"
 );
 

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::postgres::{Failure, Postgres};
 
 /// Rows of one statement: larger ones are no faster, and hold their locks for longer.
-const BATCH_ROWS: usize = 5_000;
+pub(super) const BATCH_ROWS: usize = 5_000;
 /// Mints of one question at most.
 const MINTS_MAX: usize = 10_000;
 /// Answers to a question by symbol at most; the most shared symbol of the public list has 19.
@@ -69,8 +69,8 @@ pub struct Summary {
     pub repeated: usize,
 }
 
-impl Summary {
-    fn add(&mut self, other: Self) {
+impl std::ops::AddAssign for Summary {
+    fn add_assign(&mut self, other: Self) {
         self.new += other.new;
         self.changed += other.changed;
         self.unchanged += other.unchanged;
@@ -124,7 +124,7 @@ impl Tokens {
                     Ok(summary)
                 })
                 .await?;
-            summary.add(done);
+            summary += done;
         }
         Ok(summary)
     }
@@ -145,7 +145,7 @@ impl Tokens {
             let rows = sql::ListingColumns::new(batch);
             let done =
                 self.postgres.call("store a token list", async |client| rows.store(client, list_name).await).await?;
-            summary.add(done);
+            summary += done;
         }
         Ok(summary)
     }

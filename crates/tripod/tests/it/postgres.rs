@@ -32,7 +32,7 @@ async fn backend(postgres: &Postgres) -> Result<i32, Error> {
 async fn of_ten_runners_at_once_one_applies_and_nine_find_nothing() {
     let database = Database::empty().await;
     let planned = migrations::plan(&database.config).await.unwrap();
-    assert_eq!(planned.iter().filter(|s| s.object.starts_with("migration")).count(), 5, "{planned:?}");
+    assert_eq!(planned.iter().filter(|s| s.object.starts_with("migration")).count(), 6, "{planned:?}");
     let superuser = database.superuser().await;
     let schemas = "SELECT nspname::text FROM pg_namespace WHERE nspname = 'tripod'";
     assert!(text(&superuser, schemas).await.is_empty(), "the plan changed something");
@@ -49,9 +49,9 @@ async fn of_ten_runners_at_once_one_applies_and_nine_find_nothing() {
         applied.push(steps.iter().filter(|s| s.object.starts_with("migration")).count());
     }
     applied.sort_unstable();
-    assert_eq!(applied, [0, 0, 0, 0, 0, 0, 0, 0, 0, 5]);
+    assert_eq!(applied, [0, 0, 0, 0, 0, 0, 0, 0, 0, 6]);
     let history = text(&superuser, "SELECT version || ' ' || name FROM tripod.migrations ORDER BY version").await;
-    assert_eq!(history, ["1 access", "2 tokens", "3 settings", "4 health", "5 token_sync"]);
+    assert_eq!(history, ["1 access", "2 tokens", "3 settings", "4 health", "5 token_sync", "10 token_questions"]);
     let owners = "SELECT DISTINCT relowner::regrole::text FROM pg_class WHERE relnamespace = 'tripod'::regnamespace";
     assert_eq!(text(&superuser, owners).await, ["tripod_owner"]);
     assert!(migrations::plan(&database.config).await.unwrap().is_empty());

@@ -1,8 +1,10 @@
-//! `tripod tokens search TEXT` and `tripod tokens changes MINT`.
+//! `tripod tokens search …` and `tripod tokens changes MINT`.
 
 use serde::Serialize;
 use serde_json::Value;
-use tripod::tokens::{Hit, TokenChange, Tokens};
+use tripod::Timestamp;
+use tripod::postgres::NAMES_UNINDEXED;
+use tripod::tokens::{Address, Hit, Question, TokenChange, Tokens, estimate_epoch};
 
 use super::{Changes, Search, plain, postgres, unknown};
 use crate::args::Global;
@@ -18,13 +20,24 @@ struct Found {
 
 pub(super) async fn run(arguments: &Search, global: &Global, output: Output) -> anyhow::Result<Exit> {
     let limit = usize::try_from(arguments.limit)?;
+    let store = Tokens::new(postgres(global)?);
     // One more tells whether there are more.
-    let mut found = Tokens::new(postgres(global)?).search(&arguments.text, arguments.limit.saturating_add(1)).await?;
+    let most = arguments.limit.saturating_add(1);
+    let (mut found, what) = match (&arguments.text, question(arguments)) {
+        (_, Some((question, what))) => (store.find(question, arguments.after.as_ref(), most).await?, what),
+        (text, None) => {
+            let text = text.as_deref().unwrap_or_default();
+            if !store.names_are_indexed().await? {
+                output.say(format!("note: {NAMES_UNINDEXED}"));
+            }
+            (store.search(text, most).await?, format!("is called `{text}`"))
+        }
+    };
     let more = found.len() > limit;
     found.truncate(limit);
     if found.is_empty() {
-        let what = format!("no token is called `{}`", arguments.text);
-        return Err(Stop::untrue(what, "`tripod tokens import FILE` reads token lists and accounts").into());
+        let hint = "`tripod tokens import FILE` reads token lists and accounts, `tripod tokens fetch` asks a node";
+        return Err(Stop::untrue(format!("no token {what}"), hint).into());
     }
     let found = Found { found, more };
     output.result(&found, || {
@@ -42,10 +55,37 @@ pub(super) async fn run(arguments: &Search, global: &Global, output: Output) -> 
             ]);
         }
         output::align_right(&mut table, 3..4);
-        let end = if more { "there are more; --limit N shows them\n" } else { "" };
+        let end = if more { "there are more; --limit N shows them, --after MINT those behind one\n" } else { "" };
         format!("{}{end}", output::table_text(&table))
     })?;
     Ok(Exit::Done)
+}
+
+/// What is asked beside the names, and how an empty answer says it.
+fn question(arguments: &Search) -> Option<(Question, String)> {
+    let by_key = [
+        (arguments.authority, Question::Authority as fn(Address) -> Question, "is in the power of"),
+        (arguments.hook, Question::HookProgram, "calls the program"),
+        (arguments.delegate, Question::PermanentDelegate, "has the permanent delegate"),
+        (arguments.members_of, Question::MembersOf, "is a member of"),
+    ];
+    if let Some((key, question, what)) = by_key.into_iter().find_map(|(key, q, what)| Some((key?, q, what))) {
+        return Some((question(key), format!("{what} {key}")));
+    }
+    if let Some(number) = arguments.extension {
+        return Some((Question::Extension(number), format!("has the extension {number}")));
+    }
+    if let Some(bps) = arguments.fee_above {
+        let epoch = arguments.epoch.unwrap_or_else(|| estimate_epoch(Timestamp::now()));
+        return Some((
+            Question::FeeAbove { bps, epoch },
+            format!("costs more than {bps} basis points in epoch {epoch}"),
+        ));
+    }
+    if arguments.paused {
+        return Some((Question::Paused, "is paused".to_owned()));
+    }
+    arguments.unread.then(|| (Question::Unread, "has an extension that could not be read".to_owned()))
 }
 
 #[derive(Debug, Serialize)]

@@ -17,7 +17,8 @@ use crate::postgres::{Client, Failure, Unsigned};
 use crate::tokens::stored::{address, unsigned};
 use crate::tokens::{Address, Extension, Mint};
 
-/// Tokens of one page: a few milliseconds each.
+/// Tokens of one page: a few milliseconds each. It stands in [`CHANGED`] too, as a number: of a parameter the server could
+/// not know that it is a small part of the table.
 pub(super) const PAGE_TOKENS: usize = 2_000;
 
 /// Oldest transaction that may be running, and which server this is: another start, another database or another file
@@ -35,14 +36,17 @@ const ALL_TOKENS: &str = "
 SELECT mint, program, decimals, supply, mint_authority, freeze_authority, name, symbol, slot, write_version
 FROM tripod.tokens";
 
-const CHANGED: &str = "
+/// Extensions are looked up token by token (OFFSET keeps the planner from joining): a look finds a handful as a rule, and
+/// a plan for a whole page would read the whole table for it.
+pub(in crate::tokens) const CHANGED: &str = "
 SELECT t.mint, t.program, t.decimals, t.supply, t.mint_authority, t.freeze_authority, t.name, t.symbol, t.slot,
        t.write_version, t.changed_in::text, e.number, e.raw, e.decode_error
 FROM (SELECT * FROM tripod.tokens
       WHERE (changed_in, mint) > ($1::text::xid8, $2::bytea)
         AND changed_in < pg_snapshot_xmax(pg_current_snapshot())
-      ORDER BY changed_in, mint LIMIT $3) AS t
-LEFT JOIN tripod.token_extensions AS e USING (mint)
+      ORDER BY changed_in, mint LIMIT 2000) AS t
+LEFT JOIN LATERAL (SELECT position, number, raw, decode_error FROM tripod.token_extensions AS x
+                   WHERE x.mint = t.mint OFFSET 0) AS e ON true
 ORDER BY t.changed_in, t.mint, e.position";
 
 /// Where the next look begins, and on which server that means something.
@@ -103,8 +107,7 @@ pub(super) async fn everything(client: &mut Client, mut take: impl FnMut(KnownTo
 /// One page of what was written from `place` on; with its end, where a further page may follow.
 pub(super) async fn page(client: &Client, place: &Place) -> Result<(Vec<KnownToken>, Option<Place>), Failure> {
     let statement = client.prepare_cached(CHANGED).await?;
-    let limit = i64::try_from(PAGE_TOKENS).unwrap_or(i64::MAX);
-    let rows = client.query(&statement, &[&place.transaction, &place.mint, &limit]).await?;
+    let rows = client.query(&statement, &[&place.transaction, &place.mint]).await?;
     let mut tokens: Vec<KnownToken> = Vec::new();
     for row in &rows {
         let mint = address(row.try_get(0)?)?;
@@ -164,4 +167,14 @@ fn known(row: &Row) -> Result<KnownToken, Failure> {
         write_version: unsigned("tokens.write_version", row.try_get::<_, i64>(9)?)?,
         account,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_as_long_as_its_statement_says() {
+        assert!(CHANGED.contains(&format!("LIMIT {PAGE_TOKENS})")));
+    }
 }

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use papaya::{HashMap, ResizeMode};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::KnownToken;
 use crate::tokens::Address;
+use crate::tokens::announce::{Changed, Counts};
 
 /// Tokens in memory at most. More: about 400 bytes each, and more with extensions. Fewer: tokens beyond it are found in
 /// the store only, and counted.
@@ -26,6 +27,14 @@ pub(super) struct Memory {
     listening: AtomicBool,
     turned_away: AtomicU64,
     changes: watch::Sender<u64>,
+    listener: ArcSwapOption<ToldTo>,
+}
+
+/// Who is told of changes, and counts those that did not fit.
+#[derive(Debug)]
+struct ToldTo {
+    sender: mpsc::Sender<Changed>,
+    counts: Arc<Counts>,
 }
 
 impl Default for Memory {
@@ -37,6 +46,7 @@ impl Default for Memory {
             listening: AtomicBool::new(false),
             turned_away: AtomicU64::new(0),
             changes: watch::Sender::new(0),
+            listener: ArcSwapOption::empty(),
         }
     }
 }
@@ -63,6 +73,14 @@ impl Memory {
             if is_newer || **held == token {
                 return false;
             }
+            let (held, token) = (Arc::clone(held), Arc::new(token));
+            tokens.insert(token.mint, Arc::clone(&token));
+            if let Some(listener) = &*self.listener.load()
+                && let Err(mpsc::error::TrySendError::Full(_)) = listener.sender.try_send((held, token))
+            {
+                listener.counts.miss();
+            }
+            return true;
         }
         tokens.insert(token.mint, Arc::new(token));
         true
@@ -74,6 +92,10 @@ impl Memory {
         if taken > 0 {
             self.changes.send_modify(|count| *count = count.wrapping_add(taken));
         }
+    }
+
+    pub(super) fn tell(&self, sender: mpsc::Sender<Changed>, counts: Arc<Counts>) {
+        self.listener.store(Some(Arc::new(ToldTo { sender, counts })));
     }
 
     pub(super) fn age(&self) -> Duration {

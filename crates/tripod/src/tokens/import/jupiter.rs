@@ -3,49 +3,99 @@
 //! Constraints: columns are found by their names; a quoted field may hold commas and doubled quotes, and ends on its
 //! line.
 
-use super::{Entry, List, MAINNET, Refused, listing};
+use std::io::{BufRead, Read as _};
+
+use super::collect::{Batch, Collector};
+use super::list::{Entry, listing};
+use super::{Kind, MAINNET};
 use crate::error::{Error, Result};
+use crate::tokens::store::Listing;
 
 /// What has to be there.
 const COLUMNS: [&str; 4] = ["name", "symbol", "mint", "decimals"];
+/// Bytes of a line at most.
+const LINE_BYTES_MAX: u64 = 64 * 1024;
 
-pub(super) fn read(bytes: &[u8]) -> Result<List> {
-    let text = std::str::from_utf8(bytes).map_err(|e| Error::invalid("import", format!("is not UTF-8: {e}")))?;
-    let mut lines = text.lines().enumerate();
-    let header: Vec<String> = lines.next().and_then(|(_, line)| fields(line).ok()).unwrap_or_default();
-    let place = |name: &str| header.iter().position(|column| column.trim().eq_ignore_ascii_case(name));
-    let [Some(name), Some(symbol), Some(mint), Some(decimals)] = COLUMNS.map(place) else {
-        let why = format!("is neither JSON nor a CSV with the columns {}", COLUMNS.join(", "));
-        return Err(Error::invalid("import", why));
-    };
-    let mut list = List::default();
-    for (number, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
-        let row = fields(line).unwrap_or_default();
-        let field = |at: usize| row.get(at).map(String::as_str).unwrap_or_default();
-        let taken = if row.len() == header.len() {
-            field(decimals)
-                .trim()
-                .parse()
-                .map_err(|_| format!("decimals `{}` are no number", field(decimals)))
-                .and_then(|decimals| {
-                    listing(&Entry {
-                        chain_id: MAINNET,
-                        address: field(mint).trim().to_owned(),
-                        symbol: field(symbol).to_owned(),
-                        name: field(name).to_owned(),
-                        decimals,
-                    })
-                })
-        } else {
-            Err(format!("has {} fields, the header has {}", row.len(), header.len()))
+/// Where the header says that each column is.
+#[derive(Debug)]
+pub(super) struct Columns {
+    name: usize,
+    symbol: usize,
+    mint: usize,
+    decimals: usize,
+    /// Of every line.
+    count: usize,
+}
+
+impl Columns {
+    /// Reads the header.
+    pub(super) fn read(source: &mut impl BufRead) -> Result<Self> {
+        let mut text = String::new();
+        let line = line(source, &mut text).map_err(|why| Error::invalid("import", why))?.unwrap_or_default();
+        let header = fields(line).unwrap_or_default();
+        let place = |name: &str| header.iter().position(|column| column.trim().eq_ignore_ascii_case(name));
+        let [Some(name), Some(symbol), Some(mint), Some(decimals)] = COLUMNS.map(place) else {
+            let why = format!("is neither JSON nor a CSV with the columns {}", COLUMNS.join(", "));
+            return Err(Error::invalid("import", why));
         };
-        match taken {
-            Ok(listing) => list.listings.push(listing),
-            // Lines count from 1, as editors do; the header is one.
-            Err(why) => list.refused.push(Refused { place: number + 1, entry: field(mint).to_owned(), why }),
-        }
+        Ok(Self { name, symbol, mint, decimals, count: header.len() })
     }
-    Ok(list)
+
+    /// Reads the lines behind the header.
+    ///
+    /// # Errors
+    /// Why the rest cannot be read, in words.
+    pub(super) fn read_lines<F: FnMut(Batch) -> bool>(
+        &self,
+        mut source: impl BufRead,
+        collector: &mut Collector<F>,
+    ) -> Result<(), String> {
+        collector.holds(Kind::JupiterCsv);
+        let mut text = String::new();
+        // Lines count from 1, as editors do; the header is one.
+        for number in 2.. {
+            let Some(line) = line(&mut source, &mut text).map_err(|why| format!("line {number}: {why}"))? else {
+                break;
+            };
+            if line.trim().is_empty() {
+                continue;
+            }
+            let row = fields(line).unwrap_or_default();
+            match self.listing(&row) {
+                Ok(listing) => collector.listed(listing).map_err(|_| "nobody wants the rest".to_owned())?,
+                Err(why) => collector.refuse_at(number, row.get(self.mint).cloned().unwrap_or_default(), why),
+            }
+        }
+        Ok(())
+    }
+
+    fn listing(&self, row: &[String]) -> Result<Listing, String> {
+        if row.len() != self.count {
+            return Err(format!("has {} fields, the header has {}", row.len(), self.count));
+        }
+        let field = |at: usize| row.get(at).map(String::as_str).unwrap_or_default();
+        let decimals = field(self.decimals);
+        listing(&Entry {
+            chain_id: MAINNET,
+            address: field(self.mint).trim().to_owned(),
+            symbol: field(self.symbol).to_owned(),
+            name: field(self.name).to_owned(),
+            decimals: decimals.trim().parse().map_err(|_| format!("decimals `{decimals}` are no number"))?,
+        })
+    }
+}
+
+/// The next line without its end; none behind the last.
+fn line<'a>(source: &mut impl BufRead, text: &'a mut String) -> Result<Option<&'a str>, String> {
+    text.clear();
+    match source.by_ref().take(LINE_BYTES_MAX).read_line(text) {
+        Ok(0) => Ok(None),
+        Ok(_) if !text.ends_with('\n') && u64::try_from(text.len()) == Ok(LINE_BYTES_MAX) => {
+            Err(format!("is longer than {LINE_BYTES_MAX} bytes"))
+        }
+        Ok(_) => Ok(Some(text.trim_end_matches(['\r', '\n']))),
+        Err(e) => Err(format!("cannot be read: {e}")),
+    }
 }
 
 /// One line's fields; an error where a quote is left open.
@@ -72,6 +122,23 @@ fn fields(line: &str) -> Result<Vec<String>, ()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(bytes: &[u8]) -> Result<super::super::List> {
+        let mut list = super::super::List::default();
+        let mut collector = Collector::new(MAINNET, 0, None, |batch| {
+            if let Batch::Listings(listings) = batch {
+                list.listings.extend(listings);
+            }
+            true
+        });
+        let mut source = bytes;
+        let torn = Columns::read(&mut source)?.read_lines(source, &mut collector).err();
+        let report = collector.finish(torn)?;
+        match report.torn {
+            Some(why) => Err(Error::invalid("import", why)),
+            None => Ok(super::super::List { refused: report.refused, ..list }),
+        }
+    }
 
     #[test]
     fn lines_are_read_by_the_headers_names_and_bad_ones_are_named_by_their_number() {

@@ -80,43 +80,115 @@ async fn an_older_slot_after_a_newer_one_changes_nothing_and_is_counted() {
     assert_eq!(tokens.get(&newer.address).await.unwrap().unwrap().supply, Some(77));
 }
 
-#[tokio::test]
-async fn twenty_writers_in_any_order_end_at_the_newest() {
+/// Each write says its slot in the supply, the decimals and the number of extensions, so that a mixture of two would show.
+fn marked(account: &super::samples::Account, slot: u64) -> Observation {
+    let mut seen = account.seen_at(slot);
+    seen.mint.supply = slot;
+    seen.mint.decimals = u8::try_from(slot % 20).unwrap();
+    seen.mint.extensions.truncate(usize::try_from(slot % 4).unwrap());
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_writers_in_any_order_end_at_the_newest_with_the_whole_history() {
+    const WRITERS: u64 = 100;
     let (database, tokens) = store().await;
     let addresses: Vec<_> = [USDC, BONK, PYUSD, BERN].map(account).into();
-    // 7 and 20 share no factor, so this is every slot once, out of order.
-    let writers: Vec<_> = (0..20_u64)
-        .map(|n| (n * 7) % 20 + 1)
+    // 37 and 100 share no factor, so this is every slot once, out of order.
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|n| (n * 37) % WRITERS + 1)
         .map(|slot| {
             let tokens = tokens.clone();
-            let mut seen: Vec<Observation> = addresses.iter().map(|a| a.seen_at(slot)).collect();
-            for observation in &mut seen {
-                observation.mint.supply = slot;
-                // The newest has one extension fewer than the others: the set must be the newest's too.
-                if slot == 20 {
-                    observation.mint.extensions.pop();
-                }
-            }
+            let mut seen: Vec<Observation> = addresses.iter().map(|a| marked(a, slot)).collect();
             if slot % 2 == 0 {
                 seen.reverse();
             }
-            tokio::spawn(async move { tokens.store(&seen, "race").await })
+            tokio::spawn(async move { tokens.store(&seen, &format!("writer {slot}")).await })
         })
         .collect();
     let mut total = Summary::default();
     for writer in writers {
-        let summary = writer.await.unwrap().expect("no deadlock, no error");
-        total.new += summary.new;
-        assert_eq!(summary.new + summary.changed + summary.unchanged + summary.older, 4);
+        total += writer.await.unwrap().expect("no deadlock, no error");
     }
     assert_eq!(total.new, 4, "each mint is new once");
-    for account in &addresses {
-        let stored = tokens.get(&account.address).await.unwrap().unwrap();
-        assert_eq!((stored.slot, stored.supply), (20, Some(20)));
-        assert_eq!(stored.extensions.len(), account.mint().extensions.len().saturating_sub(1));
-    }
+    assert_eq!(total.new + total.changed + total.unchanged + total.older, 400);
     let superuser = database.superuser().await;
+    for account in &addresses {
+        let newest = marked(account, WRITERS);
+        let stored = tokens.get(&account.address).await.unwrap().unwrap();
+        assert_eq!((stored.slot, stored.supply), (WRITERS, Some(WRITERS)));
+        assert_eq!((stored.decimals, stored.extensions.len()), (newest.mint.decimals, newest.mint.extensions.len()));
+        // The history is one chain: ever later slots, each beginning with what the one before it ended with.
+        let mint: &[u8] = account.address.as_ref();
+        let rows = superuser
+            .query(
+                "SELECT slot, before::text::int, after::text::int FROM tripod.token_changes
+                 WHERE mint = $1 AND field = 'decimals' ORDER BY id",
+                &[&mint],
+            )
+            .await
+            .unwrap();
+        let steps: Vec<(i64, i32, i32)> = rows.iter().map(|r| (r.get(0), r.get(1), r.get(2))).collect();
+        assert!(steps.is_sorted_by(|a, b| a.0 < b.0), "{steps:?}");
+        for pair in steps.windows(2) {
+            assert_eq!(pair[0].2, pair[1].1, "a change is missing between {pair:?}");
+        }
+        assert!(steps.iter().all(|(slot, _, after)| i64::from(*after) == slot % 20), "{steps:?}");
+        assert_eq!(steps.last().map(|s| s.2), (!steps.is_empty()).then_some(0), "it ends with slot 100's");
+    }
     assert_eq!(superuser.query_one("SELECT count(*) FROM tripod.tokens", &[]).await.unwrap().get::<_, i64>(0), 4);
+}
+
+#[tokio::test]
+async fn a_mint_twice_in_a_batch_is_its_newest_whichever_came_first() {
+    let (database, tokens) = store().await;
+    let bern = account(BERN);
+    for (order, base) in [([1, 2], 10), ([2, 1], 20)] {
+        let batch: Vec<Observation> = order.iter().map(|n| marked(&bern, base + n)).collect();
+        let summary = tokens.store(&batch, "rpc").await.unwrap();
+        assert_eq!((summary.new + summary.changed, summary.repeated), (1, 1));
+        let stored = tokens.get(&bern.address).await.unwrap().unwrap();
+        assert_eq!((stored.slot, stored.supply), (base + 2, Some(base + 2)));
+    }
+    // The same slot twice: by write version, and without one the first.
+    let mut two = [marked(&bern, 30), marked(&bern, 30)];
+    (two[0].write_version, two[1].write_version) = (2, 1);
+    (two[0].mint.supply, two[1].mint.supply) = (2, 1);
+    tokens.store(&two, "geyser").await.unwrap();
+    assert_eq!(tokens.get(&bern.address).await.unwrap().unwrap().supply, Some(2));
+    assert_eq!(changes(&database).await.iter().filter(|c| c.0 == "decimals").count(), 2, "12 to 22 to 30, mod 20");
+}
+
+/// One writer holds the row while another, newer or older one waits for it.
+#[tokio::test]
+async fn of_two_writers_the_one_that_waits_decides_by_what_the_other_left() {
+    let (database, tokens) = store().await;
+    let bern = account(BERN);
+    tokens.store(&[marked(&bern, 10)], "rpc").await.unwrap();
+    for (holds, waits) in [(20_u64, 21_u64), (31, 30)] {
+        let holder = database.superuser().await;
+        let mint: &[u8] = bern.address.as_ref();
+        holder.batch_execute("BEGIN").await.unwrap();
+        let sql = "UPDATE tripod.tokens SET slot = $2, write_version = 0, supply = $2::bigint WHERE mint = $1";
+        holder.execute(sql, &[&mint, &i64::try_from(holds).unwrap()]).await.unwrap();
+        let waiting = {
+            let (tokens, seen) = (tokens.clone(), marked(&bern, waits));
+            tokio::spawn(async move { tokens.store(&[seen], "rpc").await })
+        };
+        let asks = database.superuser().await;
+        crate::postgres_server::wait_until("the other one waits for the row", async || {
+            let sql =
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            asks.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 1
+        })
+        .await;
+        holder.batch_execute("COMMIT").await.unwrap();
+        let summary = waiting.await.unwrap().unwrap();
+        let newest = holds.max(waits);
+        assert_eq!((summary.changed, summary.older), if waits > holds { (1, 0) } else { (0, 1) });
+        let stored = tokens.get(&bern.address).await.unwrap().unwrap();
+        assert_eq!((stored.slot, stored.supply), (newest, Some(newest)));
+    }
 }
 
 #[tokio::test]
