@@ -89,6 +89,9 @@ pub(crate) enum Command {
     /// The load of a drill; started by `drill run`
     #[command(hide = true)]
     DrillLoad,
+    /// The other process that settings are measured with; started by `bench tokens`
+    #[command(hide = true)]
+    BenchSettings,
 }
 
 #[derive(Debug, Args)]
@@ -140,7 +143,7 @@ pub(crate) struct DrillRun {
     /// Which one
     #[arg(value_name = "NAME")]
     pub(crate) drill: drill::Drill,
-    /// How often it breaks something [default: 5; kill-questdb: 3]
+    /// How often it breaks something [default: 5; kill-questdb, stall-postgres: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: Option<u32>,
 }

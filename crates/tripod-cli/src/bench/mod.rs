@@ -17,6 +17,7 @@ mod record;
 mod report;
 mod rig;
 mod rows;
+pub(crate) mod settings;
 mod visible;
 
 use indicatif::ProgressBar;

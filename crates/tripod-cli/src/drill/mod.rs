@@ -25,6 +25,7 @@ mod report;
 mod row;
 mod scene;
 mod server;
+mod stall_postgres;
 mod verdict;
 mod witness;
 
@@ -49,10 +50,12 @@ pub(crate) enum Drill {
     KillQuestdb,
     /// QuestDB refuses some of the rows that it is sent
     PoisonRow,
+    /// PostgreSQL is frozen (SIGSTOP) at random moments, and thaws
+    StallPostgres,
 }
 
 impl Drill {
-    pub(crate) const ALL: [Self; 3] = [Self::KillBot, Self::KillQuestdb, Self::PoisonRow];
+    pub(crate) const ALL: [Self; 4] = [Self::KillBot, Self::KillQuestdb, Self::PoisonRow, Self::StallPostgres];
 
     /// The name that is typed.
     pub(crate) fn name(self) -> &'static str {
@@ -60,6 +63,7 @@ impl Drill {
             Self::KillBot => "kill-bot",
             Self::KillQuestdb => "kill-questdb",
             Self::PoisonRow => "poison-row",
+            Self::StallPostgres => "stall-postgres",
         }
     }
 
@@ -69,6 +73,7 @@ impl Drill {
             Self::KillBot => "the bot is killed (-9) while it records",
             Self::KillQuestdb => "QuestDB is killed (-9) while rows come in",
             Self::PoisonRow => "QuestDB refuses a row",
+            Self::StallPostgres => "PostgreSQL stops answering and comes back",
         }
     }
 
@@ -78,6 +83,10 @@ impl Drill {
             Self::KillBot => "every row for which record() returned is in QuestDB, once, as it was recorded",
             Self::KillQuestdb => "record() does not wait; every row is in QuestDB, once, as it was recorded",
             Self::PoisonRow => "the refused row goes to quarantine with the reason; the rows behind it go on",
+            Self::StallPostgres => {
+                "record() and tokens in memory do not wait; each call ends by its deadline, the first good one at most \
+                 1 s after the thaw"
+            }
         }
     }
 
@@ -85,7 +94,7 @@ impl Drill {
     pub(crate) fn rounds_default(self) -> u32 {
         match self {
             Self::KillBot | Self::PoisonRow => 5,
-            Self::KillQuestdb => 3,
+            Self::KillQuestdb | Self::StallPostgres => 3,
         }
     }
 }
@@ -104,15 +113,20 @@ pub(crate) struct Break {
 /// Runs one drill; what it left is removed where every promise was kept.
 pub(crate) fn run(drill: Drill, rounds: u32, global: &Global, bar: &ProgressBar) -> anyhow::Result<Report> {
     let mut scene = Scene::set(drill, global)?;
+    let mut calls = None;
     let ran = match drill {
         Drill::KillBot => kill_bot::run(&mut scene, rounds, bar),
         Drill::KillQuestdb => kill_questdb::run(&mut scene, rounds, bar),
         Drill::PoisonRow => poison_row::run(&mut scene, rounds, bar),
+        Drill::StallPostgres => stall_postgres::run(&mut scene, &global.load()?, rounds, bar).map(|(breaks, seen)| {
+            calls = Some(seen);
+            breaks
+        }),
     };
     bar.set_message("reading every row back");
     let judged = ran.and_then(|breaks| scene.judge().map(|judged| (breaks, judged)));
     let (breaks, judged) = judged.map_err(|error| error.context(scene.left_behind()))?;
-    let mut report = Report::new(drill, rounds, &scene, breaks, judged);
+    let mut report = Report::new(drill, rounds, &scene, breaks, judged, calls);
     if report.ok {
         scene.clear()?;
     } else {

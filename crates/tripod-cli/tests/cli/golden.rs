@@ -30,6 +30,10 @@ fn help_lists_what_works_and_nothing_else() {
         &["settings", "get"],
         &["settings", "set"],
         &["settings", "history"],
+        &["settings", "diff"],
+        &["settings", "rollback"],
+        &["settings", "watch"],
+        &["settings", "bots"],
     ] {
         let name = format!("help-{}", command.join("-"));
         insta::assert_snapshot!(name, run(dir.path(), &[command, &["--help"]].concat()).golden(dir.path()));

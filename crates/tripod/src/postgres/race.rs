@@ -39,7 +39,7 @@ use crate::error::Result as OurResult;
 /// A server that said no is asked again after this, while another one is silent.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// Longest wait for the other servers once one takes writes: it may be the one that was replaced.
-const GRACE_MAX: Duration = Duration::from_millis(100);
+const GRACE_MAX: Duration = Duration::from_millis(50);
 
 /// Which cluster this is, and how often it was promoted. Not every managed server tells.
 const STANDING: &str = "
@@ -74,7 +74,7 @@ impl Race {
             servers: addresses(config)?,
             tls: config.tls.then(tls_connector).transpose()?,
             patience: deadline * 4 / 9,
-            grace: GRACE_MAX.min(deadline / 9),
+            grace: GRACE_MAX.min(deadline / 18),
         })
     }
 

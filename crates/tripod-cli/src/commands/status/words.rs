@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use tripod::events::EventInfo;
 use tripod::ledger::LedgerRow;
 
-use super::Status;
+use super::{Status, health};
 use super::servers::{ServerStatus, State};
 use crate::output;
 
@@ -16,6 +16,10 @@ pub(super) fn words(status: &Status) -> String {
     if !status.streams.is_empty() {
         text += "\n";
         text += &streams_words(&status.streams);
+    }
+    if !status.components.is_empty() {
+        text += "\n";
+        text += &health::words(&status.components);
     }
     text += "\nlast proven backup  none\n";
     for note in &status.notes {
