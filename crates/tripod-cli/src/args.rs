@@ -89,7 +89,7 @@ pub(crate) enum Command {
     /// The load of a drill; started by `drill run`
     #[command(hide = true)]
     DrillLoad,
-    /// The other process that settings are measured with; started by `bench tokens`
+    /// The other process that settings are measured with; started by `bench settings`
     #[command(hide = true)]
     BenchSettings,
 }
@@ -152,6 +152,12 @@ pub(crate) struct DrillRun {
 pub(crate) enum Bench {
     /// record(), delivery, visibility, a backlog, memory; takes about a minute and 2 GiB of disk
     Tape,
+    /// From a setting written to the same setting applied in another process
+    Settings {
+        /// Changes, one after the other
+        #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+        changes: u64,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -13,8 +13,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::{During as _, Error, Result};
-use crate::postgres::{ADMIN, says_ready, tool};
 use crate::ports::Held;
+use crate::postgres::{ADMIN, says_ready, tool};
 use crate::secrets::write_private;
 use crate::server::open_log;
 use crate::state::Stack;

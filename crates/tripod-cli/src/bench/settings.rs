@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use hdrhistogram::Histogram;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use tripod::Config;
 use tripod::postgres::{Login, Postgres};
 use tripod::settings::{Change, Settings, SettingsWatch};
-use tripod::Config;
 
 use crate::args::Global;
 use crate::exit::Exit;
+use crate::output::Output;
 
 const NAMESPACE: &str = "bench";
 const KEY: &str = "number";
@@ -31,13 +32,35 @@ struct Bench {
     number: u64,
 }
 
-/// Nanoseconds of each of `changes`. `config_path` is what the other process reads; it must name the same servers.
-#[allow(dead_code, reason = "called by `bench tokens`")]
-pub(crate) async fn written_to_applied(
-    config: &Config,
-    config_path: &Path,
+/// The document of `bench settings`.
+#[derive(Debug, Serialize)]
+struct Measured {
     changes: u64,
-) -> anyhow::Result<Histogram<u64>> {
+    p50_us: u64,
+    p99_us: u64,
+    max_us: u64,
+}
+
+/// Measures and prints.
+pub(crate) async fn run(changes: u64, global: &Global, output: Output) -> anyhow::Result<Exit> {
+    let config_path = global.config.clone().unwrap_or_else(|| global.data.join(tripod::config::FILE_NAME));
+    let nanos = written_to_applied(&global.load()?, &config_path, changes).await?;
+    let micros = |nanos: u64| nanos.div_ceil(1000);
+    let measured = Measured {
+        changes,
+        p50_us: micros(nanos.value_at_quantile(0.5)),
+        p99_us: micros(nanos.value_at_quantile(0.99)),
+        max_us: micros(nanos.max()),
+    };
+    output.result(&measured, || {
+        let Measured { changes, p50_us, p99_us, max_us } = measured;
+        format!("setting written and applied in another process, {changes} times: p50 {p50_us} us, p99 {p99_us} us, longest {max_us} us")
+    })?;
+    Ok(Exit::Done)
+}
+
+/// Nanoseconds of each of `changes`. `config_path` is what the other process reads; it must name the same servers.
+async fn written_to_applied(config: &Config, config_path: &Path, changes: u64) -> anyhow::Result<Histogram<u64>> {
     let store = Settings::new(Postgres::open_as(&config.postgres, Login::Admin, WRITE_WITHIN)?);
     let mut other = Other::start(config_path)?;
     let mut standing = store.get::<u64>(NAMESPACE, KEY).await?;

@@ -9,6 +9,10 @@ pub(super) fn run(command: &Command, global: &Global, output: Output) -> anyhow:
     let spinner = output.spinner("looking at the stack");
     let report = match command {
         Command::Tape => bench::tape(global, &spinner),
+        Command::Settings { changes } => {
+            spinner.finish_and_clear();
+            return super::block_on(bench::settings::run(*changes, global, output));
+        }
     };
     spinner.finish_and_clear();
     let report = report?;

@@ -185,10 +185,7 @@ fn call(
 }
 
 /// Reads tokens from memory until the end; nanoseconds of each read.
-fn read_memory(
-    tokens: TokenCache,
-    tally: Arc<Tally>,
-) -> anyhow::Result<std::thread::JoinHandle<Histogram<u64>>> {
+fn read_memory(tokens: TokenCache, tally: Arc<Tally>) -> anyhow::Result<std::thread::JoinHandle<Histogram<u64>>> {
     // Three digits, up to a minute.
     let mut taken = Histogram::new_with_max(60_000_000_000, 3)?;
     let body = move || {
@@ -258,7 +255,8 @@ pub(super) fn check(scene: &Scene, config: &Config) -> anyhow::Result<Pid> {
         return Err(Stop::refused("there is no PostgreSQL of a local stack here", hint).into());
     };
     let port = own.address.rsplit_once(':').map(|(_, port)| port);
-    let is_own = |host: &String| host == &own.address || (host.starts_with('/') && host.rsplit_once(':').map(|h| h.1) == port);
+    let is_own =
+        |host: &String| host == &own.address || (host.starts_with('/') && host.rsplit_once(':').map(|h| h.1) == port);
     if let Some(other) = config.postgres.hosts.iter().find(|host| !is_own(host)) {
         return Err(Stop::refused(format!("PostgreSQL at {other} is not the one of this stack"), hint).into());
     }

@@ -14,7 +14,7 @@ const MEGA: &str = "5gSwsLGzyCwgwPJSnxjsQCaFeE19ZFaibHMLky9TDFim";
 const SAMPLES: usize = 8;
 
 /// PostgreSQL alone, at the schema: `tripod migrate` wants all servers.
-fn stack() -> TestStack {
+pub(crate) fn stack() -> TestStack {
     let stack = TestStack::start(Servers::only(ServerName::Postgres)).unwrap();
     let config = tripod::Config::local(stack.data_dir()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -22,12 +22,12 @@ fn stack() -> TestStack {
     stack
 }
 
-fn tripod(stack: &TestStack, arguments: &[&str]) -> Said {
+pub(crate) fn tripod(stack: &TestStack, arguments: &[&str]) -> Said {
     let all: Vec<&str> = ["--data", "."].iter().chain(arguments).copied().collect();
     run(stack.data_dir(), &all)
 }
 
-fn done(stack: &TestStack, arguments: &[&str]) -> Value {
+pub(crate) fn done(stack: &TestStack, arguments: &[&str]) -> Value {
     let said = tripod(stack, arguments);
     assert_eq!(said.code, Some(0), "{said:?}");
     said.json()

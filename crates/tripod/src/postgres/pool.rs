@@ -185,7 +185,11 @@ impl Inner {
             PoolError::Backend(e) => return self.explain_driver(e, what),
             PoolError::Timeout(TimeoutType::Wait) => {
                 let all = self.pool.status().max_size;
-                (format!("all {all} connections of the pool are in use; a free one to"), timeouts.wait, Presence::Unknown)
+                (
+                    format!("all {all} connections of the pool are in use; a free one to"),
+                    timeouts.wait,
+                    Presence::Unknown,
+                )
             }
             PoolError::Timeout(TimeoutType::Create) => ("connecting to".to_owned(), timeouts.create, Presence::Away),
             PoolError::Timeout(TimeoutType::Recycle) => {

@@ -13,8 +13,8 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -224,9 +224,7 @@ impl Source {
         self.postgres
             .call("say which settings run", async |client| {
                 let statement = client.prepare_cached(REPORT).await?;
-                client
-                    .execute(&statement, &[&self.bot, &self.namespace, &revisions, &refused, &deadline_ms])
-                    .await?;
+                client.execute(&statement, &[&self.bot, &self.namespace, &revisions, &refused, &deadline_ms]).await?;
                 Ok(())
             })
             .await

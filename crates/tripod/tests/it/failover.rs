@@ -149,9 +149,8 @@ async fn a_killed_primary_is_replaced_by_its_promoted_standby_without_a_restart(
     let error = Postgres::open(&config).unwrap().call("ask", async |_| Ok(())).await.unwrap_err();
     assert!(matches!(error, Error::Busy { .. }) && error.to_string().contains("takes writes"), "{error:?}");
     let address = standby.address();
-    let (there, promoted) = tokio::join!(takes_writes(&stack, &address), async {
-        tokio::task::block_in_place(|| standby.promote())
-    });
+    let (there, promoted) =
+        tokio::join!(takes_writes(&stack, &address), async { tokio::task::block_in_place(|| standby.promote()) });
     promoted.unwrap();
     bot.goes_on(20).await;
     let calls = bot.end(config.deadline()).await;
@@ -263,7 +262,10 @@ async fn what_a_server_may_say_instead_of_yes_is_a_named_error_within_the_deadli
         only
     };
     let recovering = error(&only(vec![standby.address()])).await;
-    assert!(matches!(recovering, Error::Busy { .. }) && recovering.to_string().contains("takes writes"), "{recovering}");
+    assert!(
+        matches!(recovering, Error::Busy { .. }) && recovering.to_string().contains("takes writes"),
+        "{recovering}"
+    );
     let nobody = error(&only(vec!["no.such.host.invalid:5432".into()])).await;
     assert!(matches!(nobody, Error::Unreachable { .. } | Error::Deadline { .. }), "{nobody:?}");
     // A wrong password outweighs what passes by itself, whichever comes first.

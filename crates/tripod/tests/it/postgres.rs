@@ -68,7 +68,17 @@ async fn an_empty_database_migrates_to_exactly_the_expected_schema() {
     let admin = stack().admin(ServerName::Postgres);
     let dump = Command::new("pg_dump")
         .env("PGPASSWORD", admin.password())
-        .args(["--schema-only", "--schema=tripod", "--exclude-table=tripod.health_changes_2*", "-U", admin.user, "-h", directory, "-p", port])
+        .args([
+            "--schema-only",
+            "--schema=tripod",
+            "--exclude-table=tripod.health_changes_2*",
+            "-U",
+            admin.user,
+            "-h",
+            directory,
+            "-p",
+            port,
+        ])
         .arg(&database.config.database)
         .output()
         .unwrap();
@@ -218,9 +228,8 @@ async fn each_login_is_stopped_at_what_it_must_not_do() {
           AND (has_any_column_privilege(r.oid, c.oid, 'INSERT, UPDATE') OR has_table_privilege(r.oid, c.oid, 'DELETE, TRUNCATE')
                OR NOT has_table_privilege(r.oid, c.oid, 'SELECT'))
         ORDER BY 1";
-    let not_of_tokens = |lines: Vec<String>| -> Vec<String> {
-        lines.into_iter().filter(|line| !line.starts_with("token")).collect()
-    };
+    let not_of_tokens =
+        |lines: Vec<String>| -> Vec<String> { lines.into_iter().filter(|line| !line.starts_with("token")).collect() };
     assert_eq!(
         not_of_tokens(text(&superuser, rights).await),
         [

@@ -212,9 +212,7 @@ async fn without_notices_a_change_comes_by_the_clock_and_the_listener_comes_back
     superuser.execute("SELECT pg_terminate_backend($1)", &[&before]).await.unwrap();
     settings.set("strategy", "slippage_bps", &2_u16, change(Some(1), "second")).await.unwrap();
     wait_until("the clock brings it", async || watch.get().slippage_bps == 2).await;
-    wait_until("it listens again", async || {
-        watch.is_listening() && listener().await.is_some_and(|pid| pid != before)
-    })
-    .await;
+    wait_until("it listens again", async || watch.is_listening() && listener().await.is_some_and(|pid| pid != before))
+        .await;
     assert!(watch.age() < Duration::from_secs(10));
 }

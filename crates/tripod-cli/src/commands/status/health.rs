@@ -10,6 +10,9 @@ use super::servers::ANSWER_WITHIN;
 use crate::commands::settings::state;
 use crate::output;
 
+/// Silent for so long, a component may well be one that nobody starts any more.
+const FORGOTTEN: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
+
 /// Both; empty where PostgreSQL does not answer or has no tables yet: its own line says so.
 pub(super) async fn look(config: &Config) -> (Vec<Component>, Vec<AppliedSettings>) {
     let Ok(postgres) = Postgres::open_as(&config.postgres, Login::Bot, ANSWER_WITHIN) else {
@@ -25,9 +28,16 @@ pub(super) fn judge(components: &[Component], bots: &[AppliedSettings]) -> Found
     for one in components {
         let name = &one.name;
         if one.is_stale() {
+            let gone_for_good = match one.age > FORGOTTEN {
+                true => format!(
+                    "; where it is gone for good: UPDATE tripod.health SET status = 'stopped' WHERE component = '{name}'"
+                ),
+                false => String::new(),
+            };
+            let (age, deadline, ahead) = (secs(one.age), secs(one.deadline), secs(one.ahead));
             found.alarms.push(match one.ahead.is_zero() {
-                true => format!("{name}: no heartbeat for {} s, it promised one every {} s", secs(one.age), secs(one.deadline)),
-                false => format!("{name}: its heartbeat is {} s in the future; the server's clock went back", secs(one.ahead)),
+                true => format!("{name}: no heartbeat for {age} s, it promised one every {deadline} s{gone_for_good}"),
+                false => format!("{name}: its heartbeat is {ahead} s in the future; the server's clock went back"),
             });
         } else if one.status == Status::Failed {
             found.alarms.push(format!("{name} says that it failed: {}", details(one)));
@@ -56,7 +66,8 @@ fn details(one: &Component) -> String {
 pub(super) fn words(components: &[Component]) -> String {
     let mut table = output::table(&["component", "status", "heartbeat", "since", "details"]);
     for one in components {
-        let status = if one.is_stale() { format!("STALE (was {})", one.status.as_str()) } else { one.status.as_str().into() };
+        let status =
+            if one.is_stale() { format!("STALE (was {})", one.status.as_str()) } else { one.status.as_str().into() };
         let age = format!("{} s ago", secs(one.age));
         table.add_row([one.name.as_str(), &status, &age, &one.since.to_string(), &details(one)]);
     }

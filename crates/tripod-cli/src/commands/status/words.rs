@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use tripod::events::EventInfo;
 use tripod::ledger::LedgerRow;
 
-use super::{Status, health};
 use super::servers::{ServerStatus, State};
+use super::{Status, health};
 use crate::output;
 
 pub(super) fn words(status: &Status) -> String {
