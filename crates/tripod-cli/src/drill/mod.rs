@@ -105,7 +105,7 @@ pub(crate) struct Break {
     /// From the break until the server answered again; only where the server was broken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) away_ms: Option<u64>,
-    /// From the break to the first row behind it visible. None where the next break came before that: then that one's
+    /// From the break to the first row behind it visible; with a frozen PostgreSQL, from the thaw to the first good call. None where the next break came before that: then that one's
     /// time counts from here.
     pub(crate) recovery_ms: Option<u64>,
 }

@@ -175,7 +175,7 @@ impl Report {
         text += &format!("recovery    p50 {} ms, longest {} ms", self.recovery_ms_p50, self.recovery_ms);
         if let Some(away) = self.breaks.iter().filter_map(|one| one.away_ms).max() {
             match self.calls {
-                Some(_) => text += &format!(" (rows; PostgreSQL was frozen up to {away} ms)"),
+                Some(_) => text += &format!(" (from the thaw to a good call; PostgreSQL was frozen up to {away} ms)"),
                 None => text += &format!(" (of which QuestDB was away up to {away} ms)"),
             }
         }

@@ -57,6 +57,8 @@ pub(crate) struct Calls {
     pub(super) longest_ms: u64,
     /// From the thaw to the end of the first good call, the longest of all rounds.
     pub(super) first_good_ms: u64,
+    #[serde(skip)]
+    last_first_good_ms: u64,
     pub(super) memory_reads: u64,
     pub(super) memory_p50_ns: u64,
     pub(super) memory_p999_ns: u64,
@@ -80,7 +82,8 @@ impl Tally {
             Ok(()) => {
                 calls.good += 1;
                 if let Some(thawed) = lock(&self.thawed).take() {
-                    calls.first_good_ms = calls.first_good_ms.max(millis(thawed.elapsed()));
+                    calls.last_first_good_ms = millis(thawed.elapsed());
+                    calls.first_good_ms = calls.first_good_ms.max(calls.last_first_good_ms);
                 }
             }
             Err(error) if matches!(error.advice(), tripod::Advice::Retry | tripod::Advice::Wait) => calls.failed += 1,
@@ -132,9 +135,9 @@ pub(super) fn run(
             ensure!(Instant::now() < end, "no call succeeded within {RECOVER_WITHIN:?} after the thaw");
             pause(BETWEEN_CALLS);
         }
-        // Rows went on being visible all the while.
-        let seen = watch(&scene.table, newest, frozen_at, within(RECOVER_WITHIN), || load.check_alive())?;
-        breaks.push(Break { away_ms: Some(away_ms), recovery_ms: seen.visible.map(millis) });
+        // Rows go on being visible, too.
+        watch(&scene.table, newest, frozen_at, within(RECOVER_WITHIN), || load.check_alive())?;
+        breaks.push(Break { away_ms: Some(away_ms), recovery_ms: Some(lock(&tally.calls).last_first_good_ms) });
         bar.inc(1);
     }
     tally.ended.store(true, Ordering::Relaxed);

@@ -106,7 +106,7 @@ fn the_drills_are_listed_with_what_each_promises() {
     insta::assert_snapshot!("drill-ls", run(dir.path(), &["drill", "ls"]).golden(dir.path()));
     let listed = run(dir.path(), &["drill", "ls", "--json"]).json();
     let names: Vec<_> = listed.as_array().unwrap().iter().map(|drill| drill["drill"].as_str().unwrap()).collect();
-    assert_eq!(names, ["kill-bot", "kill-questdb", "poison-row"]);
+    assert_eq!(names, ["kill-bot", "kill-questdb", "poison-row", "stall-postgres"]);
 }
 
 #[test]

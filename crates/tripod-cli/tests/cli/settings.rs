@@ -27,7 +27,7 @@ fn a_setting_is_compared_brought_back_watched_and_measured() {
     let back = ["settings", "rollback", "bot", "limits", "--to", "1", "--why", "as it was", "--who", "ada", "--json"];
     let restored = done(&stack, &back);
     assert_eq!((&restored["revision"], &restored["value"]["size"]), (&json!(3), &json!(1)));
-    let late = tripod(&stack, &[&back[..], &["--revision", "2"]].concat());
+    let late = tripod(&stack, &[&back[..], &["--revision", "1"]].concat());
     assert!(late.code != Some(0) && late.err.contains("revision 3"), "{late:?}");
     let same = tripod(&stack, &["settings", "rollback", "bot", "limits", "--to", "3", "--why", "x"]);
     assert_eq!(same.code, Some(2), "{same:?}");
