@@ -242,7 +242,7 @@ struct Keeper<T> {
     in_trouble: bool,
 }
 
-impl<T: DeserializeOwned> Keeper<T> {
+impl<T: DeserializeOwned + Send + Sync> Keeper<T> {
     async fn run(mut self) {
         loop {
             self.listen().await;
@@ -312,7 +312,7 @@ impl<T: DeserializeOwned> Keeper<T> {
 
     async fn say(&mut self) -> Result<()> {
         if self.reported_at.is_none_or(|at| at.elapsed() >= REPORT_EVERY) {
-            self.source.report(&self.shared.standing.load()).await?;
+            self.source.report(&self.shared.standing.load_full()).await?;
             self.reported_at = Some(Instant::now());
         }
         Ok(())
