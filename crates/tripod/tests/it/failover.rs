@@ -1,4 +1,5 @@
 //! A primary and a streaming standby: killed, frozen, promoted, thawed, restarted, under a bot that goes on writing.
+#![expect(clippy::print_stdout, reason = "what was measured is worth reading, and no bar of a test")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
