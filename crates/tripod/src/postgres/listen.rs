@@ -74,7 +74,7 @@ impl Listener {
         let asking = tokio::spawn({
             let (client, gone) = (Arc::clone(&client), Arc::clone(&gone));
             async move {
-                while is_good(&client, deadline, promotions).await {
+                while is_good(&client, channel, deadline, promotions).await {
                     tokio::time::sleep(ASK_EVERY).await;
                 }
                 // First gone, then told: who is woken by this finds the listener closed.
@@ -103,11 +103,13 @@ impl Drop for Hearing {
     }
 }
 
-async fn is_good(client: &Client, deadline: Duration, promotions: u64) -> bool {
+async fn is_good(client: &Client, channel: &str, deadline: Duration, promotions: u64) -> bool {
     if client.is_closed() || race::promotions() != promotions {
         return false;
     }
-    let answer = tokio::time::timeout(deadline, client.simple_query("SHOW transaction_read_only")).await;
+    // Listening again is harmless, and the server's list of sessions goes on telling what this one is for.
+    let question = format!("LISTEN {channel}; SHOW transaction_read_only");
+    let answer = tokio::time::timeout(deadline, client.simple_query(&question)).await;
     let Ok(Ok(messages)) = answer else { return false };
     messages.iter().any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("off")))
 }
