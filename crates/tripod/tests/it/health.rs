@@ -140,7 +140,7 @@ async fn the_days_are_kept_by_whoever_sends_heartbeats_and_a_missing_one_loses_n
     let rows = superuser.query(place, &[]).await.unwrap();
     let found: Vec<(String, String)> = rows.iter().map(|row| (row.get(1), row.get(0))).collect();
     let names: Vec<&str> = found.iter().map(|(component, _)| component.as_str()).collect();
-    assert_eq!(names, ["feed", "future", "net"], "the one beyond retention is gone");
+    assert_eq!(names, ["feed", "future", "net"], "the one beyond retention is gone: {found:?}");
     assert_eq!(found[1].1, "tripod.health_changes_default");
     assert!(found[2].1.starts_with("tripod.health_changes_2"), "moved into its day: {found:?}");
 
