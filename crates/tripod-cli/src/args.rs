@@ -97,6 +97,9 @@ pub(crate) enum Command {
     /// The load of a drill; started by `drill run`
     #[command(hide = true)]
     DrillLoad,
+    /// The other process that settings are measured with; started by `bench settings`
+    #[command(hide = true)]
+    BenchSettings,
 }
 
 #[derive(Debug, Args)]
@@ -148,7 +151,7 @@ pub(crate) struct DrillRun {
     /// Which one
     #[arg(value_name = "NAME")]
     pub(crate) drill: drill::Drill,
-    /// How often it breaks something [default: 5; kill-questdb: 3]
+    /// How often it breaks something [default: 5; kill-questdb, stall-postgres: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: Option<u32>,
 }
@@ -161,6 +164,12 @@ pub(crate) enum Bench {
     Prices,
     /// Tokens: memory, lookups, bulk upserts, decoding, the start with a million; takes about three minutes
     Tokens,
+    /// From a setting written to the same setting applied in another process
+    Settings {
+        /// Changes, one after the other
+        #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+        changes: u64,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -188,7 +188,8 @@ fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
-fn tool(stack: &Stack, name: &str) -> Command {
+/// One of PostgreSQL's programs, run by the account that owns the data.
+pub(crate) fn tool(stack: &Stack, name: &str) -> Command {
     let mut command = clean_command(stack.state.programs.postgres_bin.join(name));
     if let Some(account) = stack.state.account.clone().or_else(|| stack.user()) {
         account.apply(&mut command);
@@ -242,6 +243,12 @@ pub(crate) fn probe(stack: &Stack, at_most: Duration) -> Probe {
         }
         Err(e) => Probe::Silent(format!("no answer to a login: {e}")),
     }
+}
+
+/// Whether a server on this port asks a login for its password.
+pub(crate) fn says_ready(port: u16) -> bool {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    matches!(first_answer(address, Duration::from_secs(1)), Ok((b'R', _)))
 }
 
 fn first_answer(address: SocketAddr, at_most: Duration) -> std::io::Result<(u8, String)> {

@@ -197,6 +197,10 @@ impl TestStack {
         stop::kill_rest(&self.stack)
     }
 
+    pub(crate) fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
     /// The directory of this stack.
     #[must_use]
     pub fn data_dir(&self) -> &Path {

@@ -8,7 +8,11 @@
 //! ```text
 //! set(expected 3) ──▶ revision is 3? ──yes──▶ value, revision 4, history row, one transaction
 //!                                    └─no───▶ Error::Conflict: read again, decide again
+//! notice ──▶ SettingsWatch<T> of each bot ──▶ T in memory, and "bot b runs revision 4" on the server
 //! ```
+
+mod applied;
+mod watch;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,6 +22,9 @@ use tokio_postgres::Row;
 use crate::error::{Error, Result};
 use crate::postgres::{Failure, Postgres, timestamp};
 use crate::value::Timestamp;
+
+pub use applied::AppliedSettings;
+pub use watch::{RefusedSetting, SettingsWatch};
 
 /// Bytes of one value as JSON at most: a setting is read on every change by every bot.
 const VALUE_BYTES_MAX: usize = 64 * 1024;
@@ -41,6 +48,9 @@ RETURNING namespace, key, value, revision, changed_by, reason, changed_at";
 const HISTORY: &str = "
 SELECT revision, before, after, changed_by, login, reason, changed_at FROM tripod.settings_history
 WHERE namespace = $1 AND key = $2 ORDER BY revision DESC LIMIT $3";
+const AT: &str = "
+SELECT revision, before, after, changed_by, login, reason, changed_at FROM tripod.settings_history
+WHERE namespace = $1 AND key = $2 AND revision = $3";
 
 /// One setting as it stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -192,6 +202,31 @@ impl Settings {
                 client.query(&statement, &[&namespace, &key, &limit]).await?.iter().map(revision).collect()
             })
             .await
+    }
+
+    /// Brings back the value that revision `to` made, as a new revision.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where there is no such revision; else as [`Settings::set`], [`Error::Conflict`] too.
+    pub async fn roll_back(&self, namespace: &str, key: &str, to: i64, change: Change<'_>) -> Result<Setting<Value>> {
+        let value = self.at(namespace, key, to).await?.after;
+        self.set(namespace, key, &value, change).await
+    }
+
+    /// One revision of the past.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where there is no such revision; else as [`Postgres::call`].
+    pub async fn at(&self, namespace: &str, key: &str, number: i64) -> Result<Revision> {
+        let found = self
+            .postgres
+            .call("read a setting's history", async |client| {
+                let statement = client.prepare_cached(AT).await?;
+                let row = client.query_opt(&statement, &[&namespace, &key, &number]).await?;
+                row.as_ref().map(revision).transpose()
+            })
+            .await?;
+        found.ok_or_else(|| Error::invalid(format!("setting {namespace}/{key}"), format!("has no revision {number}")))
     }
 
     async fn get_value(&self, namespace: &str, key: &str) -> Result<Option<Setting<Value>>> {

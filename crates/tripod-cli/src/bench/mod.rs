@@ -11,6 +11,7 @@ mod machine;
 mod pair;
 pub(crate) mod prices;
 mod report;
+pub(crate) mod settings;
 pub(crate) mod tape;
 pub(crate) mod tokens;
 

@@ -49,6 +49,7 @@ pub(crate) fn run(arguments: Arguments, output: Output) -> anyhow::Result<Exit> 
         Command::Signals(command) => block_on(signals::run(command, &global, output)),
         Command::Config(command) => config::run(&command, &global, output),
         Command::DrillLoad => drill::load(&global),
+        Command::BenchSettings => block_on(crate::bench::settings::watch(&global)),
         Command::Supervise => up::supervise(&global),
     }
 }

@@ -1,7 +1,10 @@
-//! `tripod settings get / set / history`.
+//! `tripod settings get / set / history / diff / rollback / watch / bots`.
 //!
 //! Constraints: a write says on which revision it is based, so that two operators cannot overwrite each other unseen.
 //! A setting whose form this program knows (the token policy) is read as a bot will read it before it is written.
+
+mod live;
+mod past;
 
 use std::time::Duration;
 
@@ -16,6 +19,8 @@ use crate::args::Global;
 use crate::exit::{Exit, Stop};
 use crate::output::{self, Output};
 
+pub(crate) use live::state;
+
 const DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Subcommand)]
@@ -26,6 +31,14 @@ pub(crate) enum Settings {
     Set(Set),
     /// Every value there was, the newest first
     History(History),
+    /// In what two revisions differ
+    Diff(past::Diff),
+    /// Bring an earlier value back, as a new revision
+    Rollback(past::Rollback),
+    /// Print a namespace, then each change of it as it comes
+    Watch(live::Watch),
+    /// Which bot runs which revisions; exit 1 where one is behind or cannot read one
+    Bots,
 }
 
 #[derive(Debug, Args)]
@@ -78,6 +91,10 @@ pub(super) async fn run(command: Settings, global: &Global, output: Output) -> a
         Settings::Get(arguments) => get(&arguments, global, output).await,
         Settings::Set(arguments) => set(&arguments, global, output).await,
         Settings::History(arguments) => history(&arguments, global, output).await,
+        Settings::Diff(arguments) => past::diff(&arguments, global, output).await,
+        Settings::Rollback(arguments) => past::rollback(&arguments, global, output).await,
+        Settings::Watch(arguments) => live::watch(&arguments, global, output).await,
+        Settings::Bots => live::bots(global, output).await,
     }
 }
 

@@ -4,6 +4,7 @@
 //! seconds; one that does not answer hides nothing of the others. The ledger is read from the journals' files, with the
 //! bot alive or dead. What is wrong makes `ok` false and is said in a line; what is worth knowing is a note.
 
+mod health;
 mod rows;
 mod servers;
 mod words;
@@ -11,7 +12,9 @@ mod words;
 use serde::Serialize;
 use tripod::Server;
 use tripod::events::EventInfo;
+use tripod::health::Component;
 use tripod::ledger::{self, LedgerRow};
+use tripod::settings::AppliedSettings;
 
 use crate::args::Global;
 use crate::exit::Exit;
@@ -23,6 +26,10 @@ struct Status {
     servers: Vec<ServerStatus>,
     ledger: Vec<LedgerRow>,
     streams: Vec<EventInfo>,
+    /// What components said last.
+    components: Vec<Component>,
+    /// What bots that watch settings run.
+    settings: Vec<AppliedSettings>,
     backup: Backup,
     /// What is wrong with the rows; each makes `ok` false.
     alarms: Vec<String>,
@@ -40,11 +47,12 @@ struct Backup {
 
 pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit> {
     let config = global.load()?;
-    let (tape, postgres, (prices, _), (events, streams)) = tokio::join!(
+    let (tape, postgres, (prices, _), (events, streams), (components, settings)) = tokio::join!(
         servers::questdbs(&config),
         servers::postgres(&config),
         servers::redis(&config, Server::RedisPrices),
         servers::redis(&config, Server::RedisEvents),
+        health::look(&config),
     );
     let mut servers = tape;
     servers.extend([postgres, prices, events]);
@@ -60,11 +68,13 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
         found = rows::judge(&ledger);
         found.extend(waiting);
     }
+    found.extend(health::judge(&components, &settings));
     notes.extend(found.notes);
     let alarms = found.alarms;
     let ok = servers.iter().all(|server| server.state == State::Running) && alarms.is_empty();
     let nothing_answers = servers.iter().all(|server| server.state == State::Unreachable);
-    let status = Status { servers, ledger, streams, backup: Backup::default(), alarms, notes, ok };
+    let status =
+        Status { servers, ledger, streams, components, settings, backup: Backup::default(), alarms, notes, ok };
     output.result(&status, || words::words(&status))?;
     Ok(match (ok, nothing_answers) {
         (true, _) => Exit::Done,

@@ -26,6 +26,7 @@ mod row;
 mod scene;
 mod server;
 pub(crate) mod slow_network;
+mod stall_postgres;
 mod verdict;
 mod witness;
 
@@ -52,10 +53,13 @@ pub(crate) enum Drill {
     PoisonRow,
     /// The network to Redis is slow, then cut without a word, then back
     SlowNetwork,
+    /// PostgreSQL is frozen (SIGSTOP) at random moments, and thaws
+    StallPostgres,
 }
 
 impl Drill {
-    pub(crate) const ALL: [Self; 4] = [Self::KillBot, Self::KillQuestdb, Self::PoisonRow, Self::SlowNetwork];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::KillBot, Self::KillQuestdb, Self::PoisonRow, Self::SlowNetwork, Self::StallPostgres];
 
     /// The name that is typed.
     pub(crate) fn name(self) -> &'static str {
@@ -64,6 +68,7 @@ impl Drill {
             Self::KillQuestdb => "kill-questdb",
             Self::PoisonRow => "poison-row",
             Self::SlowNetwork => "slow-network",
+            Self::StallPostgres => "stall-postgres",
         }
     }
 
@@ -74,6 +79,7 @@ impl Drill {
             Self::KillQuestdb => "QuestDB is killed (-9) while rows come in",
             Self::PoisonRow => "QuestDB refuses a row",
             Self::SlowNetwork => "the network to Redis is slow, then cut without a word",
+            Self::StallPostgres => "PostgreSQL stops answering and comes back",
         }
     }
 
@@ -86,6 +92,10 @@ impl Drill {
             Self::SlowNetwork => {
                 "memory serves prices with their age, calls keep their deadline, then fresh within 1 s"
             }
+            Self::StallPostgres => {
+                "record() and tokens in memory do not wait; each call ends by its deadline, the first good one at most \
+                 1 s after the thaw"
+            }
         }
     }
 
@@ -93,7 +103,7 @@ impl Drill {
     pub(crate) fn rounds_default(self) -> u32 {
         match self {
             Self::KillBot | Self::PoisonRow => 5,
-            Self::KillQuestdb | Self::SlowNetwork => 3,
+            Self::KillQuestdb | Self::SlowNetwork | Self::StallPostgres => 3,
         }
     }
 }
@@ -104,7 +114,7 @@ pub(crate) struct Break {
     /// From the break until the server answered again; only where the server was broken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) away_ms: Option<u64>,
-    /// From the break to the first row behind it visible. None where the next break came before that: then that one's
+    /// From the break to the first row behind it visible; with a frozen PostgreSQL, from the thaw to the first good call. None where the next break came before that: then that one's
     /// time counts from here.
     pub(crate) recovery_ms: Option<u64>,
 }
@@ -112,16 +122,21 @@ pub(crate) struct Break {
 /// Runs one drill; what it left is removed where every promise was kept.
 pub(crate) fn run(drill: Drill, rounds: u32, global: &Global, bar: &ProgressBar) -> anyhow::Result<Report> {
     let mut scene = Scene::set(drill, global)?;
+    let mut calls = None;
     let ran = match drill {
         Drill::KillBot => kill_bot::run(&mut scene, rounds, bar),
         Drill::KillQuestdb => kill_questdb::run(&mut scene, rounds, bar),
         Drill::PoisonRow => poison_row::run(&mut scene, rounds, bar),
         Drill::SlowNetwork => anyhow::bail!("slow-network has a stage of its own"),
+        Drill::StallPostgres => stall_postgres::run(&mut scene, &global.load()?, rounds, bar).map(|(breaks, seen)| {
+            calls = Some(seen);
+            breaks
+        }),
     };
     bar.set_message("reading every row back");
     let judged = ran.and_then(|breaks| scene.judge().map(|judged| (breaks, judged)));
     let (breaks, judged) = judged.map_err(|error| error.context(scene.left_behind()))?;
-    let mut report = Report::new(drill, rounds, &scene, breaks, judged);
+    let mut report = Report::new(drill, rounds, &scene, breaks, judged, calls);
     if report.ok {
         scene.clear()?;
     } else {

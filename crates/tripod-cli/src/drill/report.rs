@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::row::{ROWS_PER_SECOND, THREADS};
 use super::scene::{Judged, Scene};
+use super::stall_postgres::{Calls, FIRST_GOOD_WITHIN_MS, LATE_MS};
 use super::verdict::Verdict;
 use super::{Break, Drill};
 
@@ -32,6 +33,9 @@ pub(crate) struct Report {
     record_ns: Quantiles,
     recovery_ms_p50: u64,
     breaks: Vec<Break>,
+    /// What calls of PostgreSQL did; only where that was broken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calls: Option<Calls>,
     /// Whether recorded = pending + delivered + visible + quarantined + dropped, and nothing is pending.
     ledger_adds_up: bool,
     seed: u64,
@@ -48,8 +52,48 @@ struct Quantiles {
     p999: u64,
 }
 
+/// What of the promise these calls break.
+fn broken_by(calls: &Calls) -> Vec<String> {
+    let Calls { failed_otherwise, deadline_ms, longest_ms, first_good_ms, memory_longest_us, .. } = calls;
+    let mut broken = Vec::new();
+    if *failed_otherwise > 0 {
+        broken.push(format!("{failed_otherwise} calls failed with an error that asks somebody to act"));
+    }
+    if *longest_ms > deadline_ms + LATE_MS {
+        broken.push(format!("a call took {longest_ms} ms, its deadline is {deadline_ms} ms"));
+    }
+    if *first_good_ms > FIRST_GOOD_WITHIN_MS {
+        broken.push(format!("the first good call came {first_good_ms} ms after the thaw"));
+    }
+    // As with record(): shorter is the operating system's.
+    if memory_longest_us / 1000 >= AWAY_LEAST_MS {
+        broken.push(format!("a read from memory took {memory_longest_us} us"));
+    }
+    if calls.failed == 0 && calls.good == 0 {
+        broken.push("nobody called".to_owned());
+    }
+    broken
+}
+
+fn words_of(calls: &Calls) -> String {
+    let Calls { good, failed, longest_ms, deadline_ms, first_good_ms, .. } = calls;
+    format!(
+        "calls       {good} good, {failed} failed in time; longest {longest_ms} ms of {deadline_ms} ms\n\
+         first good  at most {first_good_ms} ms after the thaw\n\
+         memory      {} reads of a token: p50 {} ns, p99.9 {} ns, longest {} us\n",
+        calls.memory_reads, calls.memory_p50_ns, calls.memory_p999_ns, calls.memory_longest_us
+    )
+}
+
 impl Report {
-    pub(super) fn new(drill: Drill, rounds: u32, scene: &Scene, breaks: Vec<Break>, judged: Judged) -> Self {
+    pub(super) fn new(
+        drill: Drill,
+        rounds: u32,
+        scene: &Scene,
+        breaks: Vec<Break>,
+        judged: Judged,
+        calls: Option<Calls>,
+    ) -> Self {
         let Judged { verdict, ledger } = judged;
         let mut recoveries: Vec<u64> = breaks.iter().filter_map(|one| one.recovery_ms).collect();
         recoveries.sort_unstable();
@@ -77,8 +121,10 @@ impl Report {
         // On a busy machine both grow together.
         let shortest_away_ms = breaks.iter().filter_map(|one| one.away_ms).min();
         if shortest_away_ms.is_some_and(|away| max_stall_us / 1000 >= away.max(AWAY_LEAST_MS)) {
-            broken.push(format!("a record() took {max_stall_us} us: as long as QuestDB was away"));
+            let server = if calls.is_some() { "PostgreSQL" } else { "QuestDB" };
+            broken.push(format!("a record() took {max_stall_us} us: as long as {server} was away"));
         }
+        broken.extend(calls.as_ref().map(broken_by).unwrap_or_default());
         if !ledger_adds_up {
             broken.push(format!("the ledger does not say what the server says: {ledger:?}"));
         }
@@ -100,6 +146,7 @@ impl Report {
             record_ns: Quantiles { p50: quantile(0.5), p99: quantile(0.99), p999: quantile(0.999) },
             recovery_ms_p50: recoveries.get(recoveries.len().saturating_sub(1) / 2).copied().unwrap_or(0),
             breaks,
+            calls,
             ledger_adds_up,
             seed: scene.recipe.seed,
             evidence: None,
@@ -127,9 +174,13 @@ impl Report {
         );
         text += &format!("recovery    p50 {} ms, longest {} ms", self.recovery_ms_p50, self.recovery_ms);
         if let Some(away) = self.breaks.iter().filter_map(|one| one.away_ms).max() {
-            text += &format!(" (of which QuestDB was away up to {away} ms)");
+            match self.calls {
+                Some(_) => text += &format!(" (from the thaw to a good call; PostgreSQL was frozen up to {away} ms)"),
+                None => text += &format!(" (of which QuestDB was away up to {away} ms)"),
+            }
         }
         text += "\n";
+        text += &self.calls.as_ref().map(words_of).unwrap_or_default();
         for example in &verdict.examples {
             text += &format!("  {example}\n");
         }

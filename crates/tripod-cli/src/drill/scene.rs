@@ -101,6 +101,11 @@ impl Scene {
         own_questdb(&self.config, &self.data)
     }
 
+    /// The data directory of the stack.
+    pub(super) fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// Starts the load where its last life ended.
     pub(super) fn start_load(&self) -> anyhow::Result<Load> {
         Load::start(self, &self.order())

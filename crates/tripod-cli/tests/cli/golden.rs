@@ -34,6 +34,10 @@ fn help_lists_what_works_and_nothing_else() {
         &["prices", "get"],
         &["prices", "watch"],
         &["signals", "watch"],
+        &["settings", "diff"],
+        &["settings", "rollback"],
+        &["settings", "watch"],
+        &["settings", "bots"],
     ] {
         let name = format!("help-{}", command.join("-"));
         insta::assert_snapshot!(name, run(dir.path(), &[command, &["--help"]].concat()).golden(dir.path()));
@@ -110,7 +114,7 @@ fn the_drills_are_listed_with_what_each_promises() {
     insta::assert_snapshot!("drill-ls", run(dir.path(), &["drill", "ls"]).golden(dir.path()));
     let listed = run(dir.path(), &["drill", "ls", "--json"]).json();
     let names: Vec<_> = listed.as_array().unwrap().iter().map(|drill| drill["drill"].as_str().unwrap()).collect();
-    assert_eq!(names, ["kill-bot", "kill-questdb", "poison-row", "slow-network"]);
+    assert_eq!(names, ["kill-bot", "kill-questdb", "poison-row", "slow-network", "stall-postgres"]);
 }
 
 #[test]

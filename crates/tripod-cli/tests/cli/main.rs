@@ -9,5 +9,6 @@ mod prices;
 mod reads;
 mod run;
 mod servers;
+mod settings;
 mod tokens;
 mod tokens_fetch;

@@ -5,6 +5,18 @@ CREATE SCHEMA tripod;
 
 ALTER SCHEMA tripod OWNER TO tripod_owner;
 
+CREATE FUNCTION tripod.announce_settings() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+BEGIN
+    PERFORM pg_notify('tripod_settings', '');
+    RETURN NULL;
+END
+$$;
+
+ALTER FUNCTION tripod.announce_settings() OWNER TO tripod_owner;
+
 CREATE FUNCTION tripod.announce_token_changes() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -17,11 +29,55 @@ $$;
 
 ALTER FUNCTION tripod.announce_token_changes() OWNER TO tripod_owner;
 
-CREATE FUNCTION tripod.extension_keys(fields jsonb) RETURNS text[]
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN array_remove(ARRAY[(fields ->> 'authority'::text), (fields ->> 'closeAuthority'::text), (fields ->> 'delegate'::text), (fields ->> 'programId'::text), (fields ->> 'rateAuthority'::text), (fields ->> 'updateAuthority'::text), (fields ->> 'transferFeeConfigAuthority'::text), (fields ->> 'withdrawWithheldAuthority'::text), (fields ->> 'group'::text)], NULL::text);
+CREATE FUNCTION tripod.keep_health_days(OUT made integer, OUT dropped integer) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET lock_timeout TO '250ms'
+    SET "TimeZone" TO 'UTC'
+    AS $_$
+DECLARE
+    today     date := (clock_timestamp() AT TIME ZONE 'UTC')::date;
+    day       date;
+    part      text;
+    keep_days integer := 90;
+    wanted    jsonb := (SELECT value FROM tripod.settings WHERE namespace = 'health' AND key = 'keep_days');
+BEGIN
+    made := 0;
+    dropped := 0;
+    -- One at a time; who comes second finds it done, or is the next one's.
+    IF NOT pg_try_advisory_xact_lock(hashtext('tripod.keep_health_days')) THEN
+        RETURN;
+    END IF;
+    -- A setting that is no number of days changes nothing.
+    IF wanted IS NOT NULL AND wanted::text ~ '^[0-9]{1,4}$' AND wanted::text::integer > 0 THEN
+        keep_days := wanted::text::integer;
+    END IF;
+    FOR offset_days IN 0..7 LOOP
+        day := today + offset_days;
+        part := 'health_changes_' || to_char(day, 'YYYYMMDD');
+        CONTINUE WHEN to_regclass('tripod.' || part) IS NOT NULL;
+        EXECUTE format('CREATE TABLE tripod.%I (LIKE tripod.health_changes)', part);
+        -- Rows that came before their day was made.
+        EXECUTE format('WITH moved AS (DELETE FROM tripod.health_changes_default
+                            WHERE changed_at >= %L AND changed_at < %L RETURNING *)
+                        INSERT INTO tripod.%I SELECT * FROM moved', day, day + 1, part);
+        EXECUTE format('ALTER TABLE tripod.health_changes ATTACH PARTITION tripod.%I FOR VALUES FROM (%L) TO (%L)',
+                       part, day, day + 1);
+        made := made + 1;
+    END LOOP;
+    FOR part IN
+        SELECT c.relname FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'tripod.health_changes'::regclass AND c.relname ~ '^health_changes_[0-9]{8}$'
+          AND to_date(right(c.relname, 8), 'YYYYMMDD') < today - keep_days
+    LOOP
+        EXECUTE format('DROP TABLE tripod.%I', part);
+        dropped := dropped + 1;
+    END LOOP;
+    DELETE FROM tripod.health_changes_default WHERE changed_at < today - keep_days;
+END
+$_$;
 
-ALTER FUNCTION tripod.extension_keys(fields jsonb) OWNER TO tripod_owner;
+ALTER FUNCTION tripod.keep_health_days(OUT made integer, OUT dropped integer) OWNER TO tripod_owner;
 
 CREATE FUNCTION tripod.number_setting() RETURNS trigger
     LANGUAGE plpgsql
@@ -197,12 +253,24 @@ CREATE TABLE tripod.health_changes (
     after text NOT NULL,
     details jsonb NOT NULL,
     changed_at timestamp with time zone NOT NULL
-);
+)
+PARTITION BY RANGE (changed_at);
 
 ALTER TABLE tripod.health_changes OWNER TO tripod_owner;
 
+CREATE TABLE tripod.health_changes_default (
+    id bigint NOT NULL,
+    component text NOT NULL,
+    before text,
+    after text NOT NULL,
+    details jsonb NOT NULL,
+    changed_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE tripod.health_changes_default OWNER TO tripod_owner;
+
 ALTER TABLE tripod.health_changes ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
-    SEQUENCE NAME tripod.health_changes_id_seq
+    SEQUENCE NAME tripod.health_changes_id_seq1
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
@@ -234,6 +302,24 @@ CREATE TABLE tripod.settings (
 );
 
 ALTER TABLE tripod.settings OWNER TO tripod_owner;
+
+CREATE TABLE tripod.settings_applied (
+    bot text NOT NULL,
+    namespace text NOT NULL,
+    revisions jsonb NOT NULL,
+    refused jsonb NOT NULL,
+    applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    deadline_ms bigint NOT NULL,
+    seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT settings_applied_bot_check CHECK ((bot ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$'::text)),
+    CONSTRAINT settings_applied_deadline_ms_check CHECK ((deadline_ms > 0)),
+    CONSTRAINT settings_applied_namespace_check CHECK ((namespace ~ '^[a-z0-9][a-z0-9_.-]{0,63}$'::text)),
+    CONSTRAINT settings_applied_refused_check CHECK ((jsonb_typeof(refused) = 'array'::text)),
+    CONSTRAINT settings_applied_revisions_check CHECK ((jsonb_typeof(revisions) = 'object'::text))
+)
+WITH (fillfactor='50');
+
+ALTER TABLE tripod.settings_applied OWNER TO tripod_owner;
 
 CREATE TABLE tripod.settings_history (
     namespace text NOT NULL,
@@ -324,14 +410,16 @@ CREATE TABLE tripod.tokens (
 
 ALTER TABLE tripod.tokens OWNER TO tripod_owner;
 
-ALTER TABLE ONLY tripod.health_changes
-    ADD CONSTRAINT health_changes_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY tripod.health_changes ATTACH PARTITION tripod.health_changes_default DEFAULT;
 
 ALTER TABLE ONLY tripod.health
     ADD CONSTRAINT health_pkey PRIMARY KEY (component);
 
 ALTER TABLE ONLY tripod.migrations
     ADD CONSTRAINT migrations_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY tripod.settings_applied
+    ADD CONSTRAINT settings_applied_pkey PRIMARY KEY (bot, namespace);
 
 ALTER TABLE ONLY tripod.settings_history
     ADD CONSTRAINT settings_history_pkey PRIMARY KEY (namespace, key, revision);
@@ -348,33 +436,31 @@ ALTER TABLE ONLY tripod.token_extensions
 ALTER TABLE ONLY tripod.tokens
     ADD CONSTRAINT tokens_pkey PRIMARY KEY (mint);
 
-CREATE INDEX health_changes_by_component ON tripod.health_changes USING btree (component, id);
+CREATE INDEX health_changes_by_component ON ONLY tripod.health_changes USING btree (component, id);
 
-CREATE INDEX health_changes_by_time ON tripod.health_changes USING btree (changed_at);
+CREATE INDEX health_changes_by_time ON ONLY tripod.health_changes USING btree (changed_at);
+
+CREATE INDEX health_changes_default_changed_at_idx ON tripod.health_changes_default USING btree (changed_at);
+
+CREATE INDEX health_changes_default_component_id_idx ON tripod.health_changes_default USING btree (component, id);
 
 CREATE INDEX token_changes_by_mint ON tripod.token_changes USING btree (mint, id);
 
-CREATE INDEX token_extensions_by_fee ON tripod.token_extensions USING btree (GREATEST((((fields -> 'olderTransferFee'::text) ->> 'transferFeeBasisPoints'::text))::integer, (((fields -> 'newerTransferFee'::text) ->> 'transferFeeBasisPoints'::text))::integer), mint) WHERE ((number = 1) AND (fields IS NOT NULL));
-
-CREATE INDEX token_extensions_by_key ON tripod.token_extensions USING gin (tripod.extension_keys(fields)) WHERE ((number <> 19) AND (fields IS NOT NULL));
-
 CREATE INDEX token_extensions_by_number ON tripod.token_extensions USING btree (number, mint);
-
-CREATE INDEX token_extensions_paused ON tripod.token_extensions USING btree (mint) WHERE ((number = 26) AND ((fields ->> 'paused'::text) = 'true'::text));
-
-CREATE INDEX token_extensions_unread ON tripod.token_extensions USING btree (mint) WHERE (decode_error IS NOT NULL);
 
 CREATE INDEX tokens_by_change ON tripod.tokens USING btree (changed_in, mint);
 
-CREATE INDEX tokens_by_freeze_authority ON tripod.tokens USING btree (freeze_authority, mint) WHERE (freeze_authority IS NOT NULL);
+CREATE INDEX tokens_by_symbol ON tripod.tokens USING btree (symbol_normalised, mint);
 
-CREATE INDEX tokens_by_mint_authority ON tripod.tokens USING btree (mint_authority, mint) WHERE (mint_authority IS NOT NULL);
+ALTER INDEX tripod.health_changes_by_time ATTACH PARTITION tripod.health_changes_default_changed_at_idx;
 
-CREATE INDEX tokens_by_name ON tripod.tokens USING gin (lower(name) public.gin_trgm_ops) WHERE (name IS NOT NULL);
+ALTER INDEX tripod.health_changes_by_component ATTACH PARTITION tripod.health_changes_default_component_id_idx;
 
-CREATE INDEX tokens_by_symbol ON tripod.tokens USING btree (symbol_normalised COLLATE "C", mint);
+CREATE TRIGGER announce AFTER INSERT OR DELETE OR UPDATE ON tripod.settings FOR EACH STATEMENT EXECUTE FUNCTION tripod.announce_settings();
 
 CREATE TRIGGER announce AFTER INSERT OR UPDATE ON tripod.tokens FOR EACH STATEMENT EXECUTE FUNCTION tripod.announce_token_changes();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON tripod.health_changes FOR EACH STATEMENT EXECUTE FUNCTION tripod.refuse_change();
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON tripod.settings_history FOR EACH STATEMENT EXECUTE FUNCTION tripod.refuse_change();
 
@@ -403,12 +489,13 @@ GRANT USAGE ON SCHEMA tripod TO tripod_writer;
 GRANT USAGE ON SCHEMA tripod TO tripod_reader;
 GRANT USAGE ON SCHEMA tripod TO tripod_operator;
 
+REVOKE ALL ON FUNCTION tripod.announce_settings() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tripod.announce_token_changes() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION tripod.extension_keys(fields jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION tripod.extension_keys(fields jsonb) TO tripod_writer;
-GRANT ALL ON FUNCTION tripod.extension_keys(fields jsonb) TO tripod_reader;
-GRANT ALL ON FUNCTION tripod.extension_keys(fields jsonb) TO tripod_operator;
+REVOKE ALL ON FUNCTION tripod.keep_health_days(OUT made integer, OUT dropped integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION tripod.keep_health_days(OUT made integer, OUT dropped integer) TO tripod_writer;
+GRANT ALL ON FUNCTION tripod.keep_health_days(OUT made integer, OUT dropped integer) TO tripod_operator;
 
 REVOKE ALL ON FUNCTION tripod.number_setting() FROM PUBLIC;
 
@@ -434,7 +521,11 @@ GRANT SELECT,INSERT,UPDATE ON TABLE tripod.health TO tripod_operator;
 
 GRANT SELECT ON TABLE tripod.health_changes TO tripod_writer;
 GRANT SELECT ON TABLE tripod.health_changes TO tripod_reader;
-GRANT SELECT,DELETE ON TABLE tripod.health_changes TO tripod_operator;
+GRANT SELECT ON TABLE tripod.health_changes TO tripod_operator;
+
+GRANT SELECT ON TABLE tripod.health_changes_default TO tripod_writer;
+GRANT SELECT ON TABLE tripod.health_changes_default TO tripod_reader;
+GRANT SELECT ON TABLE tripod.health_changes_default TO tripod_operator;
 
 GRANT SELECT ON TABLE tripod.migrations TO tripod_writer;
 GRANT SELECT ON TABLE tripod.migrations TO tripod_reader;
@@ -453,6 +544,10 @@ GRANT INSERT(value),UPDATE(value) ON TABLE tripod.settings TO tripod_operator;
 GRANT INSERT(changed_by),UPDATE(changed_by) ON TABLE tripod.settings TO tripod_operator;
 
 GRANT INSERT(reason),UPDATE(reason) ON TABLE tripod.settings TO tripod_operator;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE tripod.settings_applied TO tripod_writer;
+GRANT SELECT ON TABLE tripod.settings_applied TO tripod_reader;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE tripod.settings_applied TO tripod_operator;
 
 GRANT SELECT ON TABLE tripod.settings_history TO tripod_writer;
 GRANT SELECT ON TABLE tripod.settings_history TO tripod_reader;

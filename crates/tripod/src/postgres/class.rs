@@ -71,11 +71,13 @@ impl From<Error> for Failure {
     }
 }
 
-/// True where the connection can be given back: the server itself ended the statement and waits for the next one. A
-/// cached plan that no longer fits its table is the exception: only a fresh connection forgets it.
+/// True where the connection can be given back: the server itself ended the statement and waits for the next one. Two
+/// exceptions: a cached plan that no longer fits its table, which only a fresh connection forgets, and a server that
+/// takes no writes any more, beside which another one may.
 pub(super) fn connection_is_good(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(|e| e.parsed_severity() == Some(tokio_postgres::error::Severity::Error))
         && !is_stale_plan(error)
+        && !is_read_only(error)
 }
 
 /// True where nobody answered, or only to say that the server is going, coming or not the primary.
@@ -85,6 +87,18 @@ pub(super) fn is_absence(error: &tokio_postgres::Error) -> bool {
         Some(code) => {
             code.starts_with("57P") || classify(code) == Class::Connection || classify(code) == Class::ReadOnly
         }
+    }
+}
+
+/// True where this server is not, or no longer, the one that takes writes.
+pub(super) fn is_read_only(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        Some(code) => classify(code.code()) == Class::ReadOnly,
+        // The driver asks while it connects, and answers itself.
+        None => error.source().is_some_and(|source| {
+            source.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
+                && source.to_string().contains("does not allow writes")
+        }),
     }
 }
 
@@ -128,9 +142,7 @@ fn without_code(error: tokio_postgres::Error, what: &str, address: &str) -> Erro
     let server = Server::Postgres;
     let source = error.source();
     let io = source.and_then(|s| s.downcast_ref::<std::io::Error>());
-    if io.is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
-        && source.is_some_and(|s| s.to_string().contains("does not allow writes"))
-    {
+    if is_read_only(&error) {
         return Error::Busy {
             server,
             what: format!("{what}: no server of {address} takes writes"),

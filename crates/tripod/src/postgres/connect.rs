@@ -47,13 +47,13 @@ impl Login {
 
 /// One entry of `postgres.hosts`.
 #[derive(Debug, PartialEq, Eq)]
-enum Address<'a> {
-    Tcp { host: &'a str, port: u16 },
-    Socket { directory: &'a str, port: u16 },
+pub(super) enum Address {
+    Tcp { host: String, port: u16 },
+    Socket { directory: String, port: u16 },
 }
 
-impl<'a> Address<'a> {
-    fn parse(text: &'a str) -> Result<Self> {
+impl Address {
+    fn parse(text: &str) -> Result<Self> {
         let wrong = |why: &str| Error::invalid(format!("postgres.hosts `{text}`"), why.to_owned());
         let (place, port) =
             text.rsplit_once(':').ok_or_else(|| wrong("has no port; write host:port or /directory:port"))?;
@@ -61,19 +61,30 @@ impl<'a> Address<'a> {
         let host = place.strip_prefix('[').and_then(|p| p.strip_suffix(']')).unwrap_or(place);
         match host {
             "" => Err(wrong("has no host; write host:port or /directory:port")),
-            directory if directory.starts_with('/') => Ok(Self::Socket { directory, port }),
-            host => Ok(Self::Tcp { host, port }),
+            directory if directory.starts_with('/') => Ok(Self::Socket { directory: directory.to_owned(), port }),
+            host => Ok(Self::Tcp { host: host.to_owned(), port }),
         }
     }
 }
 
-/// The driver's configuration, complete but for TLS. `deadline` is that of one call; the limits that the server and
-/// the connection attempt get are parts of it.
-pub(super) fn driver_config(
-    config: &config::Postgres,
-    login: Login,
-    deadline: Duration,
-) -> Result<tokio_postgres::Config> {
+/// All of `postgres.hosts`.
+pub(super) fn addresses(config: &config::Postgres) -> Result<Vec<Address>> {
+    if config.hosts.is_empty() {
+        return Err(Error::invalid("postgres.hosts", "is empty; name at least one host:port"));
+    }
+    let parse = |text: &String| match Address::parse(text)? {
+        Address::Socket { .. } if config.tls => Err(Error::invalid(
+            format!("postgres.hosts `{text}`"),
+            "is a unix socket, which has no TLS; write host:port, or tls = false",
+        )),
+        address => Ok(address),
+    };
+    config.hosts.iter().map(parse).collect()
+}
+
+/// The driver's configuration, complete but for servers and TLS. `deadline` is that of one call; the limits that the
+/// server and the connection attempt get are parts of it.
+pub(super) fn driver_config(config: &config::Postgres, login: Login, deadline: Duration) -> tokio_postgres::Config {
     let password = match login {
         Login::Bot => &config.password,
         Login::Admin => &config.admin_password,
@@ -93,22 +104,7 @@ pub(super) fn driver_config(
         .keepalives_interval(KEEPALIVE_INTERVAL)
         .keepalives_retries(KEEPALIVE_RETRIES)
         .tcp_user_timeout(TCP_USER_TIMEOUT);
-    if config.hosts.is_empty() {
-        return Err(Error::invalid("postgres.hosts", "is empty; name at least one host:port"));
-    }
-    for text in &config.hosts {
-        match Address::parse(text)? {
-            Address::Tcp { host, port } => driver.host(host).port(port),
-            Address::Socket { .. } if config.tls => {
-                return Err(Error::invalid(
-                    format!("postgres.hosts `{text}`"),
-                    "is a unix socket, which has no TLS; write host:port, or tls = false",
-                ));
-            }
-            Address::Socket { directory, port } => driver.host_path(directory).port(port),
-        };
-    }
-    Ok(driver)
+    driver
 }
 
 /// The limits that the server itself keeps for this connection. The statement's is two thirds of the call's deadline:
@@ -148,10 +144,10 @@ mod tests {
 
     #[test]
     fn an_address_is_a_host_or_a_socket_directory_and_always_has_a_port() {
-        let tcp = |host, port| Address::Tcp { host, port };
+        let tcp = |host: &str, port| Address::Tcp { host: host.to_owned(), port };
         assert_eq!(Address::parse("db.example:5432").unwrap(), tcp("db.example", 5432));
         assert_eq!(Address::parse("[::1]:5433").unwrap(), tcp("::1", 5433));
-        let socket = Address::Socket { directory: "/run/postgresql", port: 5432 };
+        let socket = Address::Socket { directory: "/run/postgresql".into(), port: 5432 };
         assert_eq!(Address::parse("/run/postgresql:5432").unwrap(), socket);
         for bad in ["", "host", ":5432", "host:", "host:x", "host:65536", "/run/postgresql"] {
             assert!(Address::parse(bad).is_err(), "{bad:?} was accepted");
@@ -162,10 +158,11 @@ mod tests {
     fn tls_is_never_given_up_for_a_socket() {
         let hosts = vec!["/run/postgresql:5432".into()];
         let mut config = config::Postgres { tls: true, hosts, ..Default::default() };
-        let error = driver_config(&config, Login::Bot, Duration::from_secs(1)).unwrap_err();
+        let error = addresses(&config).unwrap_err();
         assert!(error.to_string().contains("tls"), "{error}");
         config.hosts = vec!["db:5432".into()];
-        let driver = driver_config(&config, Login::Bot, Duration::from_secs(1)).unwrap();
+        addresses(&config).unwrap();
+        let driver = driver_config(&config, Login::Bot, Duration::from_secs(1));
         assert_eq!(driver.get_ssl_mode(), SslMode::Require);
     }
 

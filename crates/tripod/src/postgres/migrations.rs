@@ -20,12 +20,14 @@ use crate::error::{Error, Result, Server};
 
 /// The files, oldest first. Listed by hand: a new file that is not listed fails a test, while a macro that reads the
 /// folder would not notice it until something else makes it compile again.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 8] = [
     ("V0001__access", include_str!("../../migrations/postgres/V0001__access.sql")),
     ("V0002__tokens", include_str!("../../migrations/postgres/V0002__tokens.sql")),
     ("V0003__settings", include_str!("../../migrations/postgres/V0003__settings.sql")),
     ("V0004__health", include_str!("../../migrations/postgres/V0004__health.sql")),
     ("V0005__token_sync", include_str!("../../migrations/postgres/V0005__token_sync.sql")),
+    ("V0006__settings_watch", include_str!("../../migrations/postgres/V0006__settings_watch.sql")),
+    ("V0007__health_days", include_str!("../../migrations/postgres/V0007__health_days.sql")),
     ("V0010__token_questions", include_str!("../../migrations/postgres/V0010__token_questions.sql")),
 ];
 
@@ -102,6 +104,8 @@ pub async fn apply(config: &config::Postgres) -> Result<Vec<Step>> {
                 steps.extend(extensions::make_index(client).await?);
                 client.batch_execute("RESET ROLE").await?;
             }
+            // Bots do that, too; here it is done where none has run for long. One day more or less is no step.
+            client.batch_execute(crate::health::KEEP_DAYS).await?;
             client.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await?;
             Ok(steps)
         })
@@ -258,8 +262,9 @@ mod tests {
         files.sort();
         let listed: Vec<String> = FILES.iter().map(|(name, _)| format!("{name}.sql")).collect();
         assert_eq!(files, listed);
+        // Rising; a number may be left out.
         let versions: Vec<i32> = known().unwrap().iter().map(Migration::version).collect();
-        assert_eq!(versions, (1..=i32::try_from(FILES.len()).unwrap()).collect::<Vec<_>>());
+        assert!(versions.is_sorted_by(|one, two| one < two), "{versions:?}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod listen;
 pub mod migrations;
 mod numeric;
 mod pool;
+mod race;
 mod roles;
 
 pub use class::{Class, Failure, classify};

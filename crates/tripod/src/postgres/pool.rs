@@ -7,14 +7,15 @@
 //!
 //! A write whose deadline passed may have happened. Every write of this library can therefore be repeated.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType};
-use tokio_postgres::NoTls;
 
 use super::class::{Failure, connection_is_good, explain, is_absence};
-use super::connect::{Login, driver_config, tls_connector};
+use super::connect::Login;
+use super::race::{self, Race};
 use crate::config;
 use crate::error::{Error, Result, Server};
 
@@ -30,6 +31,8 @@ struct Inner {
     deadline: Duration,
     /// Since when no call has succeeded, once one has failed for want of a server.
     outage: Mutex<Option<Instant>>,
+    /// How many promotions were known when this pool's connections were last known to lead to the primary.
+    promotions: AtomicU64,
 }
 
 impl std::fmt::Debug for Postgres {
@@ -57,15 +60,11 @@ impl Postgres {
     /// # Errors
     /// As [`Postgres::open`].
     pub fn open_as(config: &config::Postgres, login: Login, deadline: Duration) -> Result<Self> {
-        let driver = driver_config(config, login, deadline)?;
+        let race = Race::new(config, login, deadline)?;
         // Fast trusts an open socket: verifying each one costs a round trip per call (38 µs against 0.3 µs), and what
         // it would find, the outer deadline finds too.
         let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = if config.tls {
-            Manager::from_config(driver, tls_connector()?, manager)
-        } else {
-            Manager::from_config(driver, NoTls, manager)
-        };
+        let manager = Manager::from_connect(race.driver(), race, manager);
         let pool = Pool::builder(manager)
             .max_size(config.pool_size.max(1))
             .wait_timeout(Some(deadline / 3))
@@ -75,7 +74,8 @@ impl Postgres {
             .build()
             .map_err(|e| Error::invalid("postgres", e.to_string()))?;
         let address = config.hosts.join(", ");
-        Ok(Self { inner: Arc::new(Inner { pool, address, deadline, outage: Mutex::new(None) }) })
+        let promotions = AtomicU64::new(race::promotions());
+        Ok(Self { inner: Arc::new(Inner { pool, address, deadline, outage: Mutex::new(None), promotions }) })
     }
 
     /// Where this handle connects to; never credentials.
@@ -111,8 +111,8 @@ impl Postgres {
         let inner = &*self.inner;
         let outcome = tokio::time::timeout(inner.deadline, inner.lend(what, work))
             .await
-            .unwrap_or_else(|_| Err(Stop { error: inner.too_late(what), server_is_away: true }));
-        inner.note(outcome.as_ref().is_err_and(|stop| stop.server_is_away));
+            .unwrap_or_else(|_| Err(Stop { error: inner.too_late(what), server: Presence::Away }));
+        inner.note(outcome.as_ref().err().map_or(Presence::Here, |stop| stop.server));
         outcome.map_err(|stop| stop.error)
     }
 }
@@ -120,8 +120,18 @@ impl Postgres {
 /// Why a call ended without a value.
 struct Stop {
     error: Error,
-    /// It is the server that is missing, not the call that is wrong or slow.
-    server_is_away: bool,
+    server: Presence,
+}
+
+/// What a call tells about the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    /// It answered, if only to say no.
+    Here,
+    /// It is missing; the call is not wrong or slow.
+    Away,
+    /// Nothing: the call did not get as far as the server.
+    Unknown,
 }
 
 impl Inner {
@@ -130,8 +140,13 @@ impl Inner {
         what: &'static str,
         work: impl AsyncFnOnce(&mut Client) -> Result<T, Failure>,
     ) -> Result<T, Stop> {
+        let promotions = race::promotions();
+        if self.promotions.swap(promotions, Ordering::AcqRel) != promotions {
+            // Some handle of this process has seen a newer primary: these may lead to the one that it replaced.
+            self.forget_idle();
+        }
         let client = self.pool.get().await.map_err(|e| self.explain_pool(e, what))?;
-        let mut lease = Lease { client: Some(client) };
+        let mut lease = Lease { client: Some(client), promotions };
         let outcome = match lease.client.as_mut() {
             Some(client) => work(client).await,
             None => Err(Error::Closed("PostgreSQL connection").into()),
@@ -143,7 +158,7 @@ impl Inner {
             }
             Err(Failure::Ours(error)) => {
                 lease.give_back();
-                Err(Stop { error, server_is_away: false })
+                Err(Stop { error, server: Presence::Here })
             }
             Err(Failure::Driver(error)) => {
                 if connection_is_good(&error) {
@@ -159,35 +174,59 @@ impl Inner {
     }
 
     fn explain_driver(&self, error: tokio_postgres::Error, what: &str) -> Stop {
-        let server_is_away = is_absence(&error);
-        Stop { error: explain(error, what, &self.address, self.deadline), server_is_away }
+        let server = if is_absence(&error) { Presence::Away } else { Presence::Here };
+        Stop { error: explain(error, what, &self.address, self.deadline), server }
     }
 
     fn explain_pool(&self, error: PoolError, what: &str) -> Stop {
         let server = Server::Postgres;
         let timeouts = self.pool.timeouts();
-        let (step, after, server_is_away) = match error {
+        let (step, after, presence) = match error {
             PoolError::Backend(e) => return self.explain_driver(e, what),
-            PoolError::Timeout(TimeoutType::Wait) => ("waiting for a free connection to", timeouts.wait, false),
-            PoolError::Timeout(TimeoutType::Create) => ("connecting to", timeouts.create, true),
-            PoolError::Timeout(TimeoutType::Recycle) => ("checking a connection to", timeouts.recycle, true),
+            PoolError::Timeout(TimeoutType::Wait) => {
+                let all = self.pool.status().max_size;
+                (
+                    format!("all {all} connections of the pool are in use; a free one to"),
+                    timeouts.wait,
+                    Presence::Unknown,
+                )
+            }
+            PoolError::Timeout(TimeoutType::Create) => ("connecting to".to_owned(), timeouts.create, Presence::Away),
+            PoolError::Timeout(TimeoutType::Recycle) => {
+                ("checking a connection to".to_owned(), timeouts.recycle, Presence::Away)
+            }
             other => {
                 let address = self.address.clone();
                 let error = Error::Unreachable { server, address, source: Box::new(other) };
-                return Stop { error, server_is_away: false };
+                return Stop { error, server: Presence::Unknown };
             }
         };
         let what = format!("{what}: {step} {}", self.address);
-        Stop { error: Error::Deadline { server, what, after: after.unwrap_or(self.deadline) }, server_is_away }
+        Stop { error: Error::Deadline { server, what, after: after.unwrap_or(self.deadline) }, server: presence }
+    }
+
+    /// Closes the connections that nobody uses now. A server that went away may come back replaced by another one; an
+    /// idle connection to it would then write where nobody reads.
+    fn forget_idle(&self) {
+        drop(self.pool.retain(|_, _| false));
     }
 
     /// Remembers when an outage began, and says once how long it was.
-    fn note(&self, server_is_away: bool) {
+    fn note(&self, server: Presence) {
         let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
-        if server_is_away {
-            outage.get_or_insert_with(Instant::now);
-        } else if let Some(since) = outage.take() {
-            tracing::warn!(address = %self.address, down_ms = since.elapsed().as_millis(), "PostgreSQL answers again");
+        match server {
+            Presence::Unknown => {}
+            Presence::Away => {
+                outage.get_or_insert_with(Instant::now);
+                drop(outage);
+                self.forget_idle();
+            }
+            Presence::Here => {
+                if let Some(since) = outage.take() {
+                    let down_ms = since.elapsed().as_millis();
+                    tracing::warn!(address = %self.address, down_ms, "PostgreSQL answers again");
+                }
+            }
         }
     }
 }
@@ -196,11 +235,15 @@ impl Inner {
 /// the pool and is closed.
 struct Lease {
     client: Option<Client>,
+    /// Known when it was lent.
+    promotions: u64,
 }
 
 impl Lease {
     fn give_back(mut self) {
-        drop(self.client.take());
+        if self.promotions == race::promotions() {
+            drop(self.client.take());
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tripod::Error;
 use tripod::health::{Health, Status};
+use tripod::settings::{Change, Settings};
 
 use crate::postgres_server::{Database, wait_until};
 
@@ -91,4 +92,71 @@ async fn what_is_no_heartbeat_is_refused() {
     assert!(matches!(never, Error::Invalid { .. }), "{never:?}");
     let large = health.heartbeat("feed", Status::Ok, &json!("x".repeat(20_000)), LONG).await.unwrap_err();
     assert!(matches!(large, Error::Invalid { .. }), "{large:?}");
+}
+
+#[tokio::test]
+async fn a_heartbeat_from_the_future_proves_nothing_until_the_next() {
+    let database = Database::migrated().await;
+    let health = Health::new(database.bot());
+    let minute = Duration::from_secs(60);
+    health.heartbeat("feed", Status::Ok, &json!({}), minute).await.unwrap();
+    let superuser = database.superuser().await;
+    // What a server whose clock went back by two hours has.
+    let ahead = "UPDATE tripod.health SET heartbeat_at = clock_timestamp() + interval '2 hours'";
+    superuser.batch_execute(ahead).await.unwrap();
+    let feed = health.list().await.unwrap().remove(0);
+    assert!(feed.is_stale() && feed.age.is_zero() && feed.ahead > minute, "{feed:?}");
+    health.heartbeat("feed", Status::Ok, &json!({}), minute).await.unwrap();
+    let feed = health.list().await.unwrap().remove(0);
+    assert!(!feed.is_stale() && feed.ahead < minute, "{feed:?}");
+}
+
+#[tokio::test]
+async fn the_days_are_kept_by_whoever_sends_heartbeats_and_a_missing_one_loses_nothing() {
+    let database = Database::migrated().await;
+    let health = Health::new(database.bot());
+    let superuser = database.superuser().await;
+    let parts = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'tripod.health_changes'::regclass";
+    let parts = async || superuser.query_one(parts, &[]).await.unwrap().get::<_, i64>(0);
+    // As if nobody had called for weeks: no day is there, but the default.
+    let days = "SELECT string_agg(format('DROP TABLE %s', inhrelid::regclass), ';') FROM pg_inherits
+                WHERE inhparent = 'tripod.health_changes'::regclass AND inhrelid <> 'tripod.health_changes_default'::regclass";
+    let drop: Option<String> = superuser.query_one(days, &[]).await.unwrap().get(0);
+    superuser.batch_execute(&drop.expect("`migrate` has made days")).await.unwrap();
+    assert_eq!(parts().await, 1);
+    superuser
+        .batch_execute(
+            "INSERT INTO tripod.health (component, status, details, deadline_ms) VALUES ('net', 'ok', '{}', 1000);
+             INSERT INTO tripod.health (component, status, details, deadline_ms, heartbeat_at) VALUES
+                ('future', 'ok', '{}', 1000, now() + interval '50 days'), ('old', 'ok', '{}', 1000, now() - interval '100 days')",
+        )
+        .await
+        .unwrap();
+    assert_eq!(health.changes(None, 10).await.unwrap().len(), 3, "the default partition took all");
+
+    health.heartbeat("feed", Status::Ok, &json!({}), LONG).await.unwrap();
+    wait_until("the days are made", async || parts().await == 9).await;
+    let place = "SELECT tableoid::regclass::text, component FROM tripod.health_changes ORDER BY component";
+    let rows = superuser.query(place, &[]).await.unwrap();
+    let found: Vec<(String, String)> = rows.iter().map(|row| (row.get(1), row.get(0))).collect();
+    let names: Vec<&str> = found.iter().map(|(component, _)| component.as_str()).collect();
+    assert_eq!(names, ["feed", "future", "net"], "the one beyond retention is gone: {found:?}");
+    assert_eq!(found[1].1, "tripod.health_changes_default");
+    assert!(found[2].1.starts_with("tripod.health_changes_2"), "moved into its day: {found:?}");
+
+    // Retention is the operator's, and the bot cannot shorten it.
+    superuser
+        .batch_execute(
+            "SET ROLE tripod_owner;
+             CREATE TABLE tripod.health_changes_20200101 PARTITION OF tripod.health_changes
+             FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2020-01-02 00:00+00'); RESET ROLE",
+        )
+        .await
+        .unwrap();
+    let operator = Settings::new(database.operator());
+    let change = Change { expected: None, who: "ada", why: "disk" };
+    operator.set("health", "keep_days", &json!("many"), change).await.unwrap();
+    assert_eq!(health.keep_days().await.unwrap(), (0, 1), "a setting that is no number is not followed: 90 days");
+    let one = health.changes(Some("feed"), 10).await.unwrap();
+    assert_eq!((one.len(), one[0].before, one[0].after), (1, None, Status::Ok));
 }

@@ -10,6 +10,7 @@
 mod delivery;
 mod derive;
 mod events;
+mod failover;
 mod health;
 mod postgres;
 mod postgres_server;

@@ -32,7 +32,7 @@ async fn backend(postgres: &Postgres) -> Result<i32, Error> {
 async fn of_ten_runners_at_once_one_applies_and_nine_find_nothing() {
     let database = Database::empty().await;
     let planned = migrations::plan(&database.config).await.unwrap();
-    assert_eq!(planned.iter().filter(|s| s.object.starts_with("migration")).count(), 6, "{planned:?}");
+    assert_eq!(planned.iter().filter(|s| s.object.starts_with("migration")).count(), 8, "{planned:?}");
     let superuser = database.superuser().await;
     let schemas = "SELECT nspname::text FROM pg_namespace WHERE nspname = 'tripod'";
     assert!(text(&superuser, schemas).await.is_empty(), "the plan changed something");
@@ -49,9 +49,19 @@ async fn of_ten_runners_at_once_one_applies_and_nine_find_nothing() {
         applied.push(steps.iter().filter(|s| s.object.starts_with("migration")).count());
     }
     applied.sort_unstable();
-    assert_eq!(applied, [0, 0, 0, 0, 0, 0, 0, 0, 0, 6]);
+    assert_eq!(applied, [0, 0, 0, 0, 0, 0, 0, 0, 0, 8]);
     let history = text(&superuser, "SELECT version || ' ' || name FROM tripod.migrations ORDER BY version").await;
-    assert_eq!(history, ["1 access", "2 tokens", "3 settings", "4 health", "5 token_sync", "10 token_questions"]);
+    let files = [
+        "1 access",
+        "2 tokens",
+        "3 settings",
+        "4 health",
+        "5 token_sync",
+        "6 settings_watch",
+        "7 health_days",
+        "10 token_questions",
+    ];
+    assert_eq!(history, files);
     let owners = "SELECT DISTINCT relowner::regrole::text FROM pg_class WHERE relnamespace = 'tripod'::regnamespace";
     assert_eq!(text(&superuser, owners).await, ["tripod_owner"]);
     assert!(migrations::plan(&database.config).await.unwrap().is_empty());
@@ -67,7 +77,17 @@ async fn an_empty_database_migrates_to_exactly_the_expected_schema() {
     let admin = stack().admin(ServerName::Postgres);
     let dump = Command::new("pg_dump")
         .env("PGPASSWORD", admin.password())
-        .args(["--schema-only", "--schema=tripod", "-U", admin.user, "-h", directory, "-p", port])
+        .args([
+            "--schema-only",
+            "--schema=tripod",
+            "--exclude-table=tripod.health_changes_2*",
+            "-U",
+            admin.user,
+            "-h",
+            directory,
+            "-p",
+            port,
+        ])
         .arg(&database.config.database)
         .output()
         .unwrap();
@@ -153,7 +173,19 @@ async fn each_login_is_stopped_at_what_it_must_not_do() {
         "INSERT INTO tripod.settings_history SELECT * FROM tripod.settings_history",
         "UPDATE tripod.settings_history SET after = '2'",
         "DELETE FROM tripod.settings_history",
+        "INSERT INTO tripod.health_changes (component, after, details, changed_at) VALUES ('x', 'ok', '{}', now())",
+        "UPDATE tripod.health_changes SET after = 'ok'",
         "DELETE FROM tripod.health_changes",
+        "INSERT INTO tripod.health_changes_default SELECT * FROM tripod.health_changes",
+        "DELETE FROM tripod.health_changes_default",
+        "DELETE FROM tripod.health",
+        "DELETE FROM tripod.settings",
+        "DELETE FROM tripod.settings_applied",
+        "TRUNCATE tripod.settings_applied",
+        "DELETE FROM tripod.migrations",
+        "INSERT INTO tripod.settings (namespace, key, value, changed_by, reason) VALUES ('a', 'b', '1', 'me', 'x')",
+        "SELECT tripod.announce_settings()",
+        "SELECT tripod.refuse_change()",
         "UPDATE tripod.migrations SET checksum = '1'",
         "SELECT tripod.record_setting()",
         "SET ROLE tripod_owner",
@@ -166,6 +198,10 @@ async fn each_login_is_stopped_at_what_it_must_not_do() {
         "UPDATE tripod.tokens SET decimals = 8",
         "SELECT * FROM tripod.settings_history",
         "SELECT * FROM tripod.migrations",
+        "SELECT * FROM tripod.health_changes",
+        "SELECT tripod.keep_health_days()",
+        "INSERT INTO tripod.settings_applied (bot, namespace, revisions, refused, deadline_ms) VALUES ('b', 'n', '{}', '[]', 1)",
+        "UPDATE tripod.settings_applied SET seen_at = now()",
     ] {
         assert_eq!(code(&bot, sql).await, "00000", "the bot must be able to {sql}");
     }
@@ -176,6 +212,8 @@ async fn each_login_is_stopped_at_what_it_must_not_do() {
         "UPDATE tripod.settings SET revision = 9",
         "UPDATE tripod.settings_history SET after = '3'",
         "DELETE FROM tripod.settings_history",
+        "DELETE FROM tripod.health_changes",
+        "DELETE FROM tripod.settings",
         "DROP TABLE tripod.health",
     ] {
         assert_eq!(code(&admin, sql).await, "42501", "the operator may {sql}");
@@ -185,9 +223,42 @@ async fn each_login_is_stopped_at_what_it_must_not_do() {
     assert_eq!(code(&superuser, "SELECT * FROM tripod.tokens, tripod.health, tripod.settings").await, "00000");
     assert_eq!(code(&superuser, "UPDATE tripod.tokens SET decimals = 1").await, "42501");
 
+    // And that of every table and function there is, not only of those above: a new one without its line here fails.
+    superuser.batch_execute("RESET ROLE").await.unwrap();
+    let rights = "
+        SELECT c.relname || ' ' || r.rolname || ': ' ||
+               concat_ws(' ', CASE WHEN has_any_column_privilege(r.oid, c.oid, 'INSERT') THEN 'insert' END,
+                              CASE WHEN has_any_column_privilege(r.oid, c.oid, 'UPDATE') THEN 'update' END,
+                              CASE WHEN has_table_privilege(r.oid, c.oid, 'DELETE') THEN 'delete' END,
+                              CASE WHEN has_table_privilege(r.oid, c.oid, 'TRUNCATE') THEN 'truncate' END)
+        FROM pg_class AS c, pg_roles AS r
+        WHERE c.relnamespace = 'tripod'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm')
+          AND r.rolname IN ('tripod_writer', 'tripod_reader', 'tripod_operator')
+          AND (has_any_column_privilege(r.oid, c.oid, 'INSERT, UPDATE') OR has_table_privilege(r.oid, c.oid, 'DELETE, TRUNCATE')
+               OR NOT has_table_privilege(r.oid, c.oid, 'SELECT'))
+        ORDER BY 1";
+    let not_of_tokens =
+        |lines: Vec<String>| -> Vec<String> { lines.into_iter().filter(|line| !line.starts_with("token")).collect() };
+    assert_eq!(
+        not_of_tokens(text(&superuser, rights).await),
+        [
+            "health tripod_operator: insert update",
+            "health tripod_writer: insert update",
+            "settings tripod_operator: insert update",
+            "settings_applied tripod_operator: insert update delete",
+            "settings_applied tripod_writer: insert update",
+        ]
+    );
+    let callable = "
+        SELECT p.proname || ' ' || r.rolname FROM pg_proc AS p, pg_roles AS r
+        WHERE p.pronamespace = 'tripod'::regnamespace AND has_function_privilege(r.oid, p.oid, 'EXECUTE')
+          AND r.rolname IN ('tripod_writer', 'tripod_reader', 'tripod_operator') ORDER BY 1";
+    let callable = not_of_tokens(text(&superuser, callable).await);
+    assert_eq!(callable, ["keep_health_days tripod_operator", "keep_health_days tripod_writer"]);
+
     // Even the owner, by the triggers.
-    superuser.batch_execute("RESET ROLE; SET ROLE tripod_owner").await.unwrap();
-    for table in ["settings_history", "token_changes"] {
+    superuser.batch_execute("SET ROLE tripod_owner").await.unwrap();
+    for table in ["settings_history", "token_changes", "health_changes"] {
         for sql in [format!("DELETE FROM tripod.{table}"), format!("TRUNCATE tripod.{table}")] {
             let error = superuser.batch_execute(&sql).await.unwrap_err();
             let error = error.as_db_error().unwrap();

@@ -1,11 +1,14 @@
 //! Settings: revisions, conflicts, and a history that holds everything.
 
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-use tripod::Error;
-use tripod::settings::{Change, Settings};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-use crate::postgres_server::{ADMIN, Database};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tripod::settings::{Change, Settings, SettingsWatch};
+use tripod::{Config, Error};
+
+use crate::postgres_server::{ADMIN, Database, wait_until};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Limits {
@@ -127,4 +130,89 @@ async fn what_cannot_be_a_setting_is_refused_with_the_reason() {
     let mistyped = bot.get::<Limits>("a", "c").await.unwrap_err();
     assert!(mistyped.to_string().contains("setting a/c") && mistyped.to_string().contains("revision 1"), "{mistyped}");
     assert_eq!(bot.list("a").await.unwrap().len(), 1);
+}
+
+fn watched(database: &Database, bot: &str) -> Config {
+    let mut config = Config::default();
+    config.postgres = database.config.clone();
+    config.bot = bot.into();
+    config
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Strategy {
+    slippage_bps: u16,
+    #[serde(default)]
+    paused: bool,
+}
+
+#[tokio::test]
+async fn a_bot_runs_its_settings_as_its_own_type_and_keeps_the_last_good_one() {
+    let database = Database::migrated().await;
+    let settings = Settings::new(database.operator());
+    let poll = Duration::from_secs(3_600);
+    let config = watched(&database, "bot-1");
+    let early = SettingsWatch::<Strategy>::open(&config, "strategy", poll).await.unwrap_err();
+    assert!(matches!(&early, Error::Invalid { .. }) && early.to_string().contains("slippage_bps"), "{early:?}");
+
+    settings.set("strategy", "slippage_bps", &50_u16, change(None, "first")).await.unwrap();
+    let watch = SettingsWatch::<Strategy>::open(&config, "strategy", poll).await.unwrap();
+    let other = SettingsWatch::<Value>::open(&watched(&database, "bot-2"), "strategy", poll).await.unwrap();
+    wait_until("they listen", async || watch.is_listening() && other.is_listening()).await;
+    // The poll is an hour away: only the notice can bring this.
+    settings.set("strategy", "slippage_bps", &30_u16, change(Some(1), "calm")).await.unwrap();
+    wait_until("the change arrives", async || watch.get().slippage_bps == 30).await;
+
+    // One key of a wrong type, one good: the good one is not held back.
+    settings.set("strategy", "slippage_bps", &json!("a lot"), change(Some(2), "slip of the hand")).await.unwrap();
+    settings.set("strategy", "paused", &true, change(None, "maintenance")).await.unwrap();
+    wait_until("the good one is taken", async || watch.get().paused && !watch.refused().is_empty()).await;
+    assert_eq!(*watch.get(), Strategy { slippage_bps: 30, paused: true });
+    let refused = &watch.refused()[0];
+    assert_eq!((refused.key.as_str(), refused.revision), ("slippage_bps", 3));
+    assert_eq!(watch.revisions(), BTreeMap::from([("paused".into(), 1), ("slippage_bps".into(), 2)]));
+
+    // The operator sees who runs what: bot-2 takes any JSON, bot-1 is one revision behind and says why.
+    let skew = async || settings.applied().await.unwrap();
+    wait_until("both have said what they run", async || {
+        let found = skew().await;
+        found.len() == 2 && found[0].behind == ["slippage_bps"] && found[1].behind.is_empty()
+    })
+    .await;
+    let found = skew().await;
+    assert_eq!((found[0].bot.as_str(), found[1].bot.as_str()), ("bot-1", "bot-2"));
+    assert!(found[0].refused[0].why.contains("a lot") && !found[0].is_gone(), "{found:?}");
+
+    let back = settings.roll_back("strategy", "slippage_bps", 1, change(Some(3), "as it was")).await.unwrap();
+    assert_eq!((back.revision, &back.value), (4, &json!(50)));
+    wait_until("the old value is back", async || watch.get().slippage_bps == 50 && watch.refused().is_empty()).await;
+    let never = settings.roll_back("strategy", "slippage_bps", 9, change(Some(4), "x")).await.unwrap_err();
+    assert!(never.to_string().contains("no revision 9"), "{never}");
+    let late = settings.roll_back("strategy", "slippage_bps", 1, change(Some(3), "late")).await.unwrap_err();
+    assert!(matches!(late, Error::Conflict { .. }), "{late:?}");
+}
+
+#[tokio::test]
+async fn without_notices_a_change_comes_by_the_clock_and_the_listener_comes_back() {
+    let database = Database::migrated().await;
+    let settings = Settings::new(database.operator());
+    settings.set("strategy", "slippage_bps", &1_u16, change(None, "first")).await.unwrap();
+    let config = watched(&database, "bot-1");
+    let watch = SettingsWatch::<Strategy>::open(&config, "strategy", Duration::from_millis(200)).await.unwrap();
+    wait_until("it listens", async || watch.is_listening()).await;
+    let superuser = database.superuser().await;
+    // Nobody says anything any more, and the one who would listen is ended.
+    superuser.batch_execute("ALTER TABLE tripod.settings DISABLE TRIGGER announce").await.unwrap();
+    let listener = async || -> Option<i32> {
+        let pids = "SELECT pid FROM pg_stat_activity
+                    WHERE datname = current_database() AND (query LIKE 'LISTEN%' OR query = 'SHOW transaction_read_only')";
+        superuser.query(pids, &[]).await.unwrap().first().map(|row| row.get(0))
+    };
+    let before = listener().await.expect("somebody listens");
+    superuser.execute("SELECT pg_terminate_backend($1)", &[&before]).await.unwrap();
+    settings.set("strategy", "slippage_bps", &2_u16, change(Some(1), "second")).await.unwrap();
+    wait_until("the clock brings it", async || watch.get().slippage_bps == 2).await;
+    wait_until("it listens again", async || watch.is_listening() && listener().await.is_some_and(|pid| pid != before))
+        .await;
+    assert!(watch.age() < Duration::from_secs(10));
 }

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use tripod::events::EventInfo;
 use tripod::ledger::LedgerRow;
 
-use super::Status;
 use super::servers::{ServerStatus, State};
+use super::{Status, health};
 use crate::output;
 
 pub(super) fn words(status: &Status) -> String {
@@ -16,6 +16,10 @@ pub(super) fn words(status: &Status) -> String {
     if !status.streams.is_empty() {
         text += "\n";
         text += &streams_words(&status.streams);
+    }
+    if !status.components.is_empty() {
+        text += "\n";
+        text += &health::words(&status.components);
     }
     text += "\nlast proven backup  none\n";
     for note in &status.notes {
