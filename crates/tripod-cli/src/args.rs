@@ -51,7 +51,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Start the local stack (QuestDB, PostgreSQL, two Redis); again is harmless, and heals it
-    Up,
+    Up(Up),
     /// Stop the local stack; its data stay
     Down(Down),
     /// One screen: each server, the ledger of each table, streams and their readers
@@ -77,6 +77,9 @@ pub(crate) enum Command {
     /// Tokens: import them, show every extension, judge whether they can be traded
     #[command(subcommand)]
     Tokens(crate::commands::tokens::Tokens),
+    /// Event streams: publish, read along, how far each group is, dead letters
+    #[command(subcommand)]
+    Events(crate::commands::events::Events),
     /// Settings: typed values with every revision there was
     #[command(subcommand)]
     Settings(crate::commands::settings::Settings),
@@ -89,6 +92,13 @@ pub(crate) enum Command {
     /// The load of a drill; started by `drill run`
     #[command(hide = true)]
     DrillLoad,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Events with high availability: three Redis nodes and three sentinels; once said, it stays
+    #[arg(long)]
+    pub(crate) ha: bool,
 }
 
 #[derive(Debug, Args)]

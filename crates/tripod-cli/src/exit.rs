@@ -7,7 +7,7 @@ mod stack;
 
 use std::process::ExitCode;
 
-use tripod::{Advice, Error, Server};
+use tripod::{Advice, Error};
 
 use crate::output;
 
@@ -129,7 +129,7 @@ fn hint_of(error: &Error) -> String {
         Error::Unreachable { .. } => {
             "`tripod status` shows which servers answer; `tripod up` starts or heals the local stack".into()
         }
-        Error::Refused { server, what, code, .. } => match refused(code.as_deref()) {
+        Error::Refused { what, code, .. } => match refused(code.as_deref()) {
             Refused::Login | Refused::Right => "check user, password and grants in the config (`tripod config show`)",
             Refused::Other if what.contains("table does not exist") => {
                 "`tripod migrate` brings the servers to this version's schema"
@@ -195,6 +195,8 @@ pub(crate) fn render(error: &anyhow::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tripod::Server;
+
     use super::*;
     use anyhow::Context as _;
 

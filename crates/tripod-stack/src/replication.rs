@@ -48,8 +48,10 @@ const QUORUM: usize = 2;
 /// What a sentinel may do at a node (sentinel.conf of Redis 7).
 const SENTINEL_RULES: &str = "resetchannels &__sentinel__:hello -@all +auth +hello +multi +slaveof +ping +exec +subscribe \
                               +config|rewrite +role +publish +info +client|setname +client|kill +script|kill";
-/// What a sentinel may do at another one.
-const PEER_RULES: &str = "resetchannels -@all +auth +hello +ping +sentinel|is-master-down-by-addr +client|setname";
+/// What a sentinel may do at another one. Without PUBLISH one that was busy with a failover would not hear in time that
+/// there was another one since, and undo it.
+const PEER_RULES: &str = "resetchannels &__sentinel__:hello -@all +auth +hello +ping +publish \
+                          +sentinel|is-master-down-by-addr +client|setname";
 /// What a replica may do at its primary.
 const REPLICA_RULES: &str = "resetchannels -@all +auth +psync +replconf +ping";
 /// What a bot may ask a sentinel: who is the primary, and to be told when it changes.
@@ -269,6 +271,7 @@ pub(crate) fn probe(stack: &Stack, server: ServerName, at_most: Duration) -> Pro
     let version = version.map(str::to_owned);
     if server.is_sentinel() {
         return match view_of(stack, server) {
+            Ok(view) if view.troubled => Probe::Starting("takes the primary for gone, or is replacing it".to_owned()),
             Ok(view) if view.replicas >= 2 && view.sentinels >= 2 => Probe::Ready(version),
             Ok(view) => Probe::Starting(format!(
                 "knows {} of 2 replicas and {} of 2 other sentinels",

@@ -46,7 +46,7 @@ fn rehearse(arguments: &DrillRun, global: &Global, output: Output) -> anyhow::Re
     bar.finish_and_clear();
     let report = report?;
     output.result(&report, || report.words())?;
-    Ok(if report.ok { Exit::Done } else { Exit::False })
+    Ok(if report.ok() { Exit::Done } else { Exit::False })
 }
 
 /// The load of a drill, in a process that the drill can kill.

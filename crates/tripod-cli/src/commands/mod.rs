@@ -4,6 +4,7 @@ mod bench;
 mod config;
 mod deliver;
 mod drill;
+pub(crate) mod events;
 mod journal;
 mod leftovers;
 mod migrate;
@@ -28,7 +29,7 @@ use crate::output::Output;
 pub(crate) fn run(arguments: Arguments, output: Output) -> anyhow::Result<Exit> {
     let Arguments { global, command } = arguments;
     match command {
-        Command::Up => up::up(&global, output),
+        Command::Up(arguments) => up::up(&arguments, &global, output),
         Command::Down(arguments) => up::down(&arguments, &global, output),
         Command::Status => block_on(status::run(&global, output)),
         Command::Migrate(arguments) => block_on(migrate::run(&arguments, &global, output)),
@@ -39,6 +40,7 @@ pub(crate) fn run(arguments: Arguments, output: Output) -> anyhow::Result<Exit> 
         Command::Drill(command) => drill::run(&command, &global, output),
         Command::Bench(command) => bench::run(&command, &global, output),
         Command::Tokens(command) => block_on(tokens::run(command, &global, output)),
+        Command::Events(command) => block_on(events::run(command, &global, output)),
         Command::Settings(command) => block_on(settings::run(command, &global, output)),
         Command::Config(command) => config::run(&command, &global, output),
         Command::DrillLoad => drill::load(&global),

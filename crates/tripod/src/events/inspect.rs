@@ -12,7 +12,8 @@ use std::collections::HashMap;
 use ::redis::{FromRedisValue, Value, cmd, from_redis_value_ref};
 use serde::Serialize;
 
-use super::{EventId, Topic};
+use super::entry::{Entry, parse_entry};
+use super::{Event, EventId, Topic};
 use crate::error::{Error, Result, Server};
 use crate::redis::{Label, Link, code_of};
 
@@ -115,6 +116,17 @@ pub(super) async fn info(link: &Link, topic: &Topic, cap: u64) -> Result<Option<
     }
     infos.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Some(EventInfo { topic: topic.name.to_string(), length: stream.length, cap, groups: infos, dead }))
+}
+
+pub(super) async fn newest(link: &Link, topic: &Topic, limit: usize) -> Result<Vec<Event>> {
+    let mut command = cmd("XREVRANGE");
+    command.arg(&topic.stream).arg("+").arg("-").arg("COUNT").arg(limit.max(1));
+    let entries: Vec<Value> = link.query("newest events", &command).await?;
+    let event = |entry| match parse_entry(entry, false) {
+        Some(Entry::Event(event)) => Some(event),
+        _ => None,
+    };
+    Ok(entries.into_iter().rev().filter_map(event).collect())
 }
 
 pub(super) async fn pending(link: &Link, topic: &Topic, group: &Label, limit: usize) -> Result<Vec<PendingInfo>> {

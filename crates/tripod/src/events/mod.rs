@@ -110,6 +110,14 @@ impl Events {
         Follower::open(self.link.clone(), self.topic(topic)?, from).await
     }
 
+    /// The newest events of a topic, oldest of them first, `limit` at most; no group is told of it.
+    ///
+    /// # Errors
+    /// As every call of [`Link`].
+    pub async fn newest(&self, topic: &str, limit: usize) -> Result<Vec<Event>> {
+        inspect::newest(&self.link, &self.topic(topic)?, limit).await
+    }
+
     /// The dead letters of a topic, oldest first, `limit` at most.
     ///
     /// # Errors

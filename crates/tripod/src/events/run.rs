@@ -8,7 +8,7 @@
 //! batch ─▶ event ─▶ handler ─ ok ──────────────────────────▶ acknowledged, with its batch
 //!            │         └ error, panic, handler_deadline ─┬─▶ tries < tries_max: stays pending, claimed after claim_after
 //!            │                                           └─▶ else: dead letter
-//!            └ every claim_after / 3: renew all of the batch that is not done
+//!            └ every claim_after / 3: renew what is not acknowledged of the batch, acknowledge what is done
 //! ```
 
 use std::fmt::Display;
@@ -71,14 +71,14 @@ impl Consumer {
                 }
             };
             let mut waiting: Vec<EventId> = events.iter().map(|event| event.id).collect();
-            let mut renewed = Instant::now();
+            let (mut renewed, mut told) = (Instant::now(), Instant::now());
             for event in events {
                 let (id, tries) = (event.id, event.tries);
                 if !waiting.contains(&id) {
                     self.counts.taken_over += 1;
                     continue;
                 }
-                match self.handle(&mut handler, event, &mut waiting, &mut renewed).await {
+                match self.handle(&mut handler, event, &mut waiting, &done.ids, &mut renewed).await {
                     Ok(()) => done.ids.push(id),
                     Err(reason) => {
                         self.counts.failed += 1;
@@ -87,6 +87,9 @@ impl Consumer {
                             done.dead.push((id, reason));
                         }
                     }
+                }
+                if told.elapsed() > self.claim_after() / 3 && self.tell(&mut done).await.is_ok() {
+                    told = Instant::now();
                 }
                 if poll_immediate(&mut until).await.is_some() {
                     return self.tell(&mut done).await;
@@ -113,6 +116,7 @@ impl Consumer {
         handler: &mut H,
         event: Event,
         waiting: &mut Vec<EventId>,
+        done: &[EventId],
         renewed: &mut Instant,
     ) -> Result<(), String>
     where
@@ -142,7 +146,8 @@ impl Consumer {
                 result = &mut work => break result,
                 () = sleep(due) => {
                     // Where it fails the events may be claimed: then they are handled twice, which is at least once.
-                    if let Ok(kept) = self.renew(waiting).await {
+                    // What is done and not acknowledged yet must not be claimed either.
+                    if let Ok(kept) = self.renew(&[waiting.as_slice(), done].concat()).await {
                         waiting.retain(|id| kept.contains(id));
                     }
                     *renewed = Instant::now();

@@ -3,10 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
+use tokio::sync::watch;
 use tripod::events::{DeadLetter, Draft, Event, Events};
 
 use super::{capped, drafts, drain, fill, group, number, options};
 use crate::redis_link::{TestRedis, eventually};
+
+/// Something to stop a running consumer with.
+fn stop() -> (watch::Sender<bool>, impl Future<Output = ()> + Send) {
+    let (stop, mut stopped) = watch::channel(false);
+    (stop, async move { drop(stopped.wait_for(|stop| *stop).await) })
+}
 
 async fn letters(events: &Events) -> HashMap<u64, DeadLetter> {
     let dead = events.dead("fills", 100).await.unwrap();
@@ -32,20 +39,26 @@ async fn a_poisoned_event_is_tried_so_often_and_no_more_and_harms_no_other() {
 
     let tries: Mutex<HashMap<u64, u64>> = Mutex::default();
     let mut consumer = events.consumer("fills", "ledger", options()).await.unwrap();
-    let handler = async |event: Event| {
-        let n = number(&event);
-        *tries.lock().unwrap().entry(n).or_default() += 1;
-        assert_eq!(event.tries, tries.lock().unwrap()[&n]);
-        match n % 100 {
-            ERRS => Err(format!("no such order {n}")),
-            PANICS => panic!("out of bounds"),
-            HANGS => std::future::pending().await,
-            _ => Ok(()),
+    let handler = |event: Event| {
+        let tries = &tries;
+        async move {
+            let n = number(&event);
+            *tries.lock().unwrap().entry(n).or_default() += 1;
+            assert_eq!(event.tries, tries.lock().unwrap()[&n]);
+            match n % 100 {
+                ERRS => Err(format!("no such order {n}")),
+                PANICS => panic!("out of bounds"),
+                HANGS => std::future::pending().await,
+                _ => Ok(()),
+            }
         }
     };
-    let until = eventually("all four are dead letters", async || events.dead("fills", 100).await.unwrap().len() == 4);
-    // The handler's future is not `Send` through a closure: a task of its own runs it, as a bot would.
-    consumer.run(|event| Box::pin(handler(event)), until).await.unwrap();
+    let (stop, until) = stop();
+    let (done, ()) = tokio::join!(consumer.run(handler, until), async {
+        eventually("all four are dead letters", async || events.dead("fills", 100).await.unwrap().len() == 4).await;
+        stop.send(true).unwrap();
+    });
+    done.unwrap();
 
     let tries = tries.into_inner().unwrap();
     for (n, times) in &tries {
@@ -118,18 +131,21 @@ async fn what_waits_behind_a_slow_handler_is_not_claimed_by_another_consumer() {
     let mut eager = events.consumer("fills", "ledger", options()).await.unwrap();
     let handled: Mutex<Vec<u64>> = Mutex::default();
     // The batch takes more than twice as long as after which a silent consumer's events are claimed.
-    let handler = async |event: Event| {
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        handled.lock().unwrap().push(number(&event));
-        Ok::<_, String>(())
+    let handler = |event: Event| {
+        let handled = &handled;
+        async move {
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            handled.lock().unwrap().push(number(&event));
+            Ok::<_, String>(())
+        }
     };
-    let all = eventually("all are handled", async || handled.lock().unwrap().len() == 8);
+    let (stop, all) = stop();
     let first = slow.next().await.unwrap();
     assert_eq!(first.len(), 8);
     drop(slow);
     let mut slow = events.consumer("fills", "ledger", options()).await.unwrap();
     // It claims what the dropped one had, and is slow with it.
-    let (done, ()) = tokio::join!(slow.run(|event| Box::pin(handler(event)), all), async {
+    let (done, ()) = tokio::join!(slow.run(handler, all), async {
         let mut stolen = 0;
         eventually("the slow one is done", async || {
             if handled.lock().unwrap().is_empty() {
@@ -140,6 +156,7 @@ async fn what_waits_behind_a_slow_handler_is_not_claimed_by_another_consumer() {
             handled.lock().unwrap().len() == 8
         })
         .await;
+        stop.send(true).unwrap();
         assert_eq!(stolen, 0);
     });
     done.unwrap();
