@@ -21,6 +21,8 @@ use super::scene::millis;
 const TOPIC: &str = "drill";
 /// Between two events.
 const EVERY: Duration = Duration::from_millis(2);
+/// Events at least between two kills, and after the last.
+const EVENTS_BETWEEN: usize = 300;
 /// The promise.
 const RECOVERY_MAX_MS: u64 = 4_000;
 /// A failover that takes longer has not happened.
@@ -52,7 +54,7 @@ pub(super) async fn run(own: &OwnStack, rounds: u32, bar: &ProgressBar) -> anyho
         std::future::ready(Ok::<_, std::convert::Infallible>(()))
     };
     let breaking = async {
-        let broken = break_it(own, &config, &events, rounds, bar).await;
+        let broken = break_it(own, &config, &seen, rounds, bar).await;
         seen.over.store(true, Ordering::Relaxed);
         let end = Instant::now() + SETTLE_WITHIN;
         while Instant::now() < end && !lock(&seen.acknowledged).is_subset(&lock(&seen.handled)) {
@@ -96,7 +98,7 @@ async fn publish(events: Events, seen: Arc<Seen>) -> anyhow::Result<()> {
 async fn break_it(
     own: &OwnStack,
     config: &Config,
-    events: &Events,
+    seen: &Seen,
     rounds: u32,
     bar: &ProgressBar,
 ) -> anyhow::Result<Vec<u64>> {
@@ -105,10 +107,11 @@ async fn break_it(
     let mut recoveries = Vec::new();
     for round in 1..=rounds {
         let whole = Instant::now() + FAILOVER_WITHIN;
-        while !own.is_whole()? || !events.link().is_connected() {
+        while !own.is_whole()? {
             ensure!(Instant::now() < whole, "the stack is not whole again within {FAILOVER_WITHIN:?} before round {round}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        goes_on(seen).await?;
         let old = own.primary()?;
         let run_id = probe.link().instance().await.context("the primary does not answer")?.run_id;
         let killed = Instant::now();
@@ -124,7 +127,18 @@ async fn break_it(
         recoveries.push(millis(killed.elapsed()));
         bar.inc(1);
     }
+    goes_on(seen).await?;
     Ok(recoveries)
+}
+
+/// Waits until so many more events are acknowledged that there is something to lose.
+async fn goes_on(seen: &Seen) -> anyhow::Result<()> {
+    let (wanted, end) = (lock(&seen.acknowledged).len() + EVENTS_BETWEEN, Instant::now() + FAILOVER_WITHIN);
+    while lock(&seen.acknowledged).len() < wanted {
+        ensure!(Instant::now() < end, "{EVENTS_BETWEEN} events are not published within {FAILOVER_WITHIN:?}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
 }
 
 async fn report(events: &Events, seen: &Seen, rounds: u32, recoveries_ms: Vec<u64>) -> anyhow::Result<EventsReport> {

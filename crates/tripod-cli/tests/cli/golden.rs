@@ -11,7 +11,7 @@ fn help_lists_what_works_and_nothing_else() {
     insta::assert_snapshot!("help", run(dir.path(), &["--help"]).golden(dir.path()));
     for command in [
         "up", "down", "status", "migrate", "replay", "tape", "journal", "deliver", "drill", "bench", "tokens",
-        "settings", "config",
+        "events", "settings", "config",
     ] {
         insta::assert_snapshot!(format!("help-{command}"), run(dir.path(), &[command, "--help"]).golden(dir.path()));
     }
@@ -27,6 +27,10 @@ fn help_lists_what_works_and_nothing_else() {
         &["tokens", "search"],
         &["tokens", "import"],
         &["tokens", "changes"],
+        &["events", "tail"],
+        &["events", "groups"],
+        &["events", "redrive"],
+        &["events", "publish"],
         &["settings", "get"],
         &["settings", "set"],
         &["settings", "history"],
@@ -102,7 +106,7 @@ fn the_drills_are_listed_with_what_each_promises() {
     insta::assert_snapshot!("drill-ls", run(dir.path(), &["drill", "ls"]).golden(dir.path()));
     let listed = run(dir.path(), &["drill", "ls", "--json"]).json();
     let names: Vec<_> = listed.as_array().unwrap().iter().map(|drill| drill["drill"].as_str().unwrap()).collect();
-    assert_eq!(names, ["kill-bot", "kill-questdb", "poison-row"]);
+    assert_eq!(names, ["kill-bot", "kill-questdb", "poison-row", "kill-redis-primary", "trim-unread"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise, its helpers too")]
 
 mod drill;
+mod events;
 mod golden;
 mod input;
 mod reads;
