@@ -159,6 +159,12 @@ pub(crate) struct DrillRun {
 pub(crate) enum Bench {
     /// record(), delivery, visibility, a backlog, memory; takes about a minute and 2 GiB of disk
     Tape,
+    /// Publishing and handling events, on a Redis of its own
+    Events {
+        /// How long the steady 10 events a second are measured
+        #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        seconds: u64,
+    },
 }
 
 #[derive(Debug, Subcommand)]

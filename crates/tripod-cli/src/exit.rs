@@ -90,9 +90,7 @@ fn code_of(error: &Error) -> Exit {
     match error {
         Error::Config { .. } | Error::Invalid { .. } => Exit::Usage,
         // The password stands in the config.
-        Error::Refused { code, .. } if refused(code.as_deref()) == Refused::Login => {
-            Exit::Usage
-        }
+        Error::Refused { code, .. } if refused(code.as_deref()) == Refused::Login => Exit::Usage,
         Error::Unreachable { .. } | Error::Busy { .. } | Error::Deadline { .. } => Exit::Unreachable,
         _ => Exit::False,
     }

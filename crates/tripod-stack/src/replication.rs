@@ -148,9 +148,8 @@ pub(crate) enum Part {
 /// As what `node` is to be started; `ended` says that it ran and ended under this supervisor.
 pub(crate) fn part_of(stack: &Stack, node: ServerName, ended: bool) -> Part {
     let views = views(stack);
-    let others_live = ServerName::EVENTS
-        .into_iter()
-        .any(|other| other != node && process::main_of(&stack.state.id, other).is_some());
+    let others_live =
+        ServerName::EVENTS.into_iter().any(|other| other != node && process::main_of(&stack.state.id, other).is_some());
     decide(stack, node, &views, ended, others_live)
 }
 
@@ -358,7 +357,8 @@ mod tests {
         for (sentinel, epoch, port) in [(0, 3, 1), (1, 4, 3), (2, 2, 2)] {
             let sentinel = ServerName::SENTINELS[sentinel];
             make_dir(&stack.layout.dir(sentinel), PRIVATE).unwrap();
-            let text = format!("port 7\nsentinel monitor tripod 127.0.0.1 {port} 2\nsentinel config-epoch tripod {epoch}\n");
+            let text =
+                format!("port 7\nsentinel monitor tripod 127.0.0.1 {port} 2\nsentinel config-epoch tripod {epoch}\n");
             std::fs::write(conf_of(&stack, sentinel), text).unwrap();
         }
         make_ready(&mut stack).unwrap();

@@ -26,9 +26,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::error::{During as _, Error, Result};
 use crate::layout::Layout;
+use crate::replication::{self, Part};
 use crate::server::open_log;
 use crate::state::Stack;
-use crate::replication::{self, Part};
 use crate::{ServerName, endings, process, stop};
 
 pub(crate) use lock::{Place, holder};
@@ -107,7 +107,14 @@ fn serve(layout: &Layout, log: &mut Log) -> Result<()> {
         .state
         .servers
         .iter()
-        .map(|server| Watched { server, life: None, start_at: Instant::now(), pause: Duration::ZERO, held_back: None, ended: false })
+        .map(|server| Watched {
+            server,
+            life: None,
+            start_at: Instant::now(),
+            pause: Duration::ZERO,
+            held_back: None,
+            ended: false,
+        })
         .collect();
     for one in &mut watched {
         one.adopt(&stack, log);
@@ -194,7 +201,9 @@ impl Watched {
         log.line(&match part {
             Part::Primary => format!("{} starts as the primary", self.server),
             Part::ReplicaOf(primary) => format!("{} starts as a replica of {primary}", self.server),
-            Part::NotYet => format!("no other node became the primary within {waited:.0?}: {} is it again", self.server),
+            Part::NotYet => {
+                format!("no other node became the primary within {waited:.0?}: {} is it again", self.server)
+            }
         });
         (self.held_back, self.ended) = (None, false);
         false

@@ -32,7 +32,9 @@ use crate::state::Stack;
 use crate::supervisor::Place;
 use crate::up::LogEnds;
 use crate::wait::Deadline;
-use crate::{Owner, ServerName, ServerState, check, down, postgres, process, questdb, redis, replication, stop, supervisor, up};
+use crate::{
+    Owner, ServerName, ServerState, check, down, postgres, process, questdb, redis, replication, stop, supervisor, up,
+};
 
 /// Time for a start of everything on a machine that builds at the same time.
 const READY_WITHIN: Duration = Duration::from_secs(90);

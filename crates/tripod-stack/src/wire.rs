@@ -112,7 +112,8 @@ mod tests {
 
     #[test]
     fn what_a_server_says_is_read_and_nonsense_is_an_error() {
-        let role = parsed("*3\r\n$6\r\nmaster\r\n:12\r\n*1\r\n*3\r\n$9\r\n127.0.0.1\r\n$1\r\n7\r\n$1\r\n9\r\n").unwrap();
+        let role =
+            parsed("*3\r\n$6\r\nmaster\r\n:12\r\n*1\r\n*3\r\n$9\r\n127.0.0.1\r\n$1\r\n7\r\n$1\r\n9\r\n").unwrap();
         assert_eq!((role.parts()[0].text(), role.parts()[1].text()), ("master", "12"));
         assert_eq!(role.parts()[2].parts()[0].parts()[1].text(), "7");
         let master = parsed("*4\r\n$4\r\nport\r\n$5\r\n26379\r\n$5\r\nflags\r\n$6\r\nmaster\r\n").unwrap();

@@ -22,7 +22,10 @@ pub(crate) struct Machine {
     pub(super) cores: usize,
     pub(super) memory_mib: u64,
     pub(super) kernel: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) questdb: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) redis: String,
     /// `release`, or `debug`: then the figures are not the product's.
     pub(super) build: &'static str,
     pub(super) at: String,
@@ -40,11 +43,16 @@ pub(super) fn describe(questdb: String) -> anyhow::Result<Machine> {
         memory_mib: kib(&read("/proc/meminfo"), "MemTotal").unwrap_or(0) / 1024,
         kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
         questdb,
+        redis: String::new(),
         build: if cfg!(debug_assertions) { "debug" } else { "release" },
         at: Timestamp::now().to_string(),
         clock_p50_ns: clock.value_at_quantile(0.5),
         clock_p99_ns: clock.value_at_quantile(0.99),
     })
+}
+
+pub(super) fn describe_redis(redis: String) -> anyhow::Result<Machine> {
+    Ok(Machine { redis, ..describe(String::new())? })
 }
 
 fn clock() -> anyhow::Result<Histogram<u64>> {

@@ -11,6 +11,7 @@
 //!                └─ recorded → visible                                        └─ memory so far
 //! ```
 
+mod events;
 mod machine;
 mod raw;
 mod record;
@@ -22,6 +23,7 @@ mod visible;
 use indicatif::ProgressBar;
 
 use crate::args::Global;
+pub(crate) use events::events;
 pub(crate) use report::Report;
 use report::{Figure, Pair};
 use rig::Rig;

@@ -12,6 +12,8 @@ const VISIBLE_P50_MS_MAX: u64 = 150;
 const VISIBLE_P99_MS_MAX: u64 = 300;
 const RATIO_LEAST: f64 = 0.8;
 const MEMORY_MIB_MAX: u64 = 200;
+const EVENTS_LEAST: u64 = 100_000;
+const EVENTS_RATIO_LEAST: f64 = 0.7;
 const MIB: u64 = 1024 * 1024;
 
 /// The document of `bench`.
@@ -86,7 +88,7 @@ impl Figure {
         }
     }
 
-    fn at_most(name: &str, value: u64, unit: &'static str, most: u64) -> Self {
+    pub(super) fn at_most(name: &str, value: u64, unit: &'static str, most: u64) -> Self {
         Self { bar: Some(format!("<= {most}")), ok: Some(value <= most), ..Self::plain(name, value, unit) }
     }
 
@@ -129,6 +131,24 @@ impl Figure {
         }
     }
 
+    /// p50 and p99 of something in microseconds; the bar is p99's.
+    pub(super) fn of_micros(name: &str, micros: &Histogram<u64>, p99_most: Option<u64>) -> [Self; 2] {
+        let (p50, p99) = (micros.value_at_quantile(0.5), micros.value_at_quantile(0.99));
+        let name99 = format!("{name}_p99");
+        let p99 = match p99_most {
+            Some(most) => Self::at_most(&name99, p99, "us", most),
+            None => Self::plain(&name99, p99, "us"),
+        };
+        [Self::plain(&format!("{name}_p50"), p50, "us"), p99]
+    }
+
+    /// Events a second, beside `redis-benchmark`'s.
+    pub(super) fn of_events_pair(name: &str, pair: &Pair) -> Self {
+        let figure = Self { unit: "events/s", ..Self::of_pair(name, pair) };
+        let ok = figure.value >= EVENTS_LEAST && figure.ratio.is_some_and(|ratio| ratio >= EVENTS_RATIO_LEAST);
+        Self { bar: Some(format!(">= {EVENTS_LEAST}, ratio >= {EVENTS_RATIO_LEAST}")), ok: Some(ok), ..figure }
+    }
+
     pub(super) fn of_memory(bytes: u64) -> Self {
         Self::at_most("rss_anon", bytes.div_ceil(MIB), "MiB", MEMORY_MIB_MAX)
     }
@@ -157,14 +177,18 @@ impl Report {
         output::align_right(&mut table, 5..7);
         let machine = &self.machine;
         format!(
-            "{}\n{} cores of {}, {} MiB, Linux {}, QuestDB {} on the same machine, {} build, {}\n\
-             the clock itself takes {} ns (p50), {} ns (p99): it is in every record() figure",
+            "{}\n{} cores of {}, {} MiB, Linux {}, {} on the same machine, {} build, {}\n\
+             the clock itself takes {} ns (p50), {} ns (p99): it is in every figure of one call",
             output::table_text(&table),
             machine.cores,
             machine.cpu,
             machine.memory_mib,
             machine.kernel,
-            machine.questdb,
+            if machine.redis.is_empty() {
+                format!("QuestDB {}", machine.questdb)
+            } else {
+                format!("Redis {}", machine.redis)
+            },
             machine.build,
             machine.at,
             machine.clock_p50_ns,

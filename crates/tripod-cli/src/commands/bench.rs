@@ -9,6 +9,7 @@ pub(super) fn run(command: &Command, global: &Global, output: Output) -> anyhow:
     let spinner = output.spinner("looking at the stack");
     let report = match command {
         Command::Tape => bench::tape(global, &spinner),
+        Command::Events { seconds } => bench::events(global, *seconds, &spinner),
     };
     spinner.finish_and_clear();
     let report = report?;

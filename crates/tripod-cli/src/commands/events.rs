@@ -9,7 +9,9 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tripod::Server;
-use tripod::events::{ConsumerInfo, DeadLetter, Draft, Event, EventId, EventInfo, Events as Streams, Follow, Missed, PendingInfo};
+use tripod::events::{
+    ConsumerInfo, DeadLetter, Draft, Event, EventId, EventInfo, Events as Streams, Follow, Missed, PendingInfo,
+};
 use tripod::redis::Link;
 
 use crate::args::Global;
@@ -242,11 +244,11 @@ async fn groups(arguments: &Groups, streams: &Streams, output: Output) -> anyhow
         if listed.streams.is_empty() {
             return "there is no topic yet".to_owned();
         }
-        let header =
-            ["topic", "length", "cap", "dead", "group", "lag", "pending", "trimmed unread", "trimmed pending"];
+        let header = ["topic", "length", "cap", "dead", "group", "lag", "pending", "trimmed unread", "trimmed pending"];
         let mut table = output::table(&header);
         for stream in &listed.streams {
-            let own = [stream.topic.clone(), stream.length.to_string(), stream.cap.to_string(), stream.dead.to_string()];
+            let own =
+                [stream.topic.clone(), stream.length.to_string(), stream.cap.to_string(), stream.dead.to_string()];
             if stream.groups.is_empty() {
                 table.add_row(own.iter().cloned().chain(["-".to_owned()]));
             }
@@ -371,7 +373,9 @@ struct Dropped {
 async fn drop_dead(arguments: &DropDead, streams: &Streams, output: Output) -> anyhow::Result<Exit> {
     if !arguments.yes {
         let what = format!("this would throw {} away for good", output::counted(arguments.ids.len(), "dead letter"));
-        return Err(Stop::refused(what, "say --yes if that is meant; `tripod events redrive` publishes them again").into());
+        return Err(
+            Stop::refused(what, "say --yes if that is meant; `tripod events redrive` publishes them again").into()
+        );
     }
     let dropped = streams.drop_dead(&arguments.topic, &arguments.ids).await?;
     let all = usize::try_from(dropped).is_ok_and(|dropped| dropped == arguments.ids.len());

@@ -4,8 +4,8 @@
 //! read from the stream itself, and what was handled from the handler.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -108,7 +108,10 @@ async fn break_it(
     for round in 1..=rounds {
         let whole = Instant::now() + FAILOVER_WITHIN;
         while !own.is_whole()? {
-            ensure!(Instant::now() < whole, "the stack is not whole again within {FAILOVER_WITHIN:?} before round {round}");
+            ensure!(
+                Instant::now() < whole,
+                "the stack is not whole again within {FAILOVER_WITHIN:?} before round {round}"
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         goes_on(seen).await?;
@@ -117,7 +120,10 @@ async fn break_it(
         let killed = Instant::now();
         own.kill(old)?;
         loop {
-            ensure!(killed.elapsed() < FAILOVER_WITHIN, "nobody takes writes within {FAILOVER_WITHIN:?} after kill {round}");
+            ensure!(
+                killed.elapsed() < FAILOVER_WITHIN,
+                "nobody takes writes within {FAILOVER_WITHIN:?} after kill {round}"
+            );
             let written = probe.publisher("probe")?.publish("probe", &round).await.is_ok();
             if written && probe.link().instance().await.is_ok_and(|now| now.run_id != run_id) {
                 break;

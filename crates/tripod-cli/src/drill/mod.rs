@@ -39,7 +39,7 @@ use serde::Serialize;
 use tripod_stack::{ServerName, Servers};
 
 use events_report::EventsReport;
-use own_stack::OwnStack;
+pub(crate) use own_stack::OwnStack;
 use report::Report;
 pub(crate) use scene::{own_questdb, remove_dir};
 pub(crate) use server::pause;
@@ -95,7 +95,9 @@ impl Drill {
             Self::KillBot => "every row for which record() returned is in QuestDB, once, as it was recorded",
             Self::KillQuestdb => "record() does not wait; every row is in QuestDB, once, as it was recorded",
             Self::PoisonRow => "the refused row goes to quarantine with the reason; the rows behind it go on",
-            Self::KillRedisPrimary => "another server takes writes within 4 s; no acknowledged event is lost, none is there twice",
+            Self::KillRedisPrimary => {
+                "another server takes writes within 4 s; no acknowledged event is lost, none is there twice"
+            }
             Self::TrimUnread => "the stream keeps its cap; the group is told exactly how many events it missed",
         }
     }
@@ -123,7 +125,9 @@ pub(crate) struct Break {
 /// Runs one drill; what it left is removed where every promise was kept.
 pub(crate) fn run(drill: Drill, rounds: u32, global: &Global, bar: &ProgressBar) -> anyhow::Result<Outcome> {
     match drill {
-        Drill::KillBot | Drill::KillQuestdb | Drill::PoisonRow => run_rows(drill, rounds, global, bar).map(Outcome::Rows),
+        Drill::KillBot | Drill::KillQuestdb | Drill::PoisonRow => {
+            run_rows(drill, rounds, global, bar).map(Outcome::Rows)
+        }
         Drill::KillRedisPrimary | Drill::TrimUnread => run_events(drill, rounds, global, bar).map(Outcome::Events),
     }
 }

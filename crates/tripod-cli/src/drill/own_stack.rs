@@ -1,4 +1,4 @@
-//! Redis servers of a drill's own: started for it, broken by it, gone with it. The events of the local stack are never
+//! Redis servers of a drill's or a bench's own: started for it, broken by it, gone with it. The events of the local stack are never
 //! touched.
 
 use std::collections::HashSet;
@@ -12,12 +12,12 @@ use super::scene::remove_dir;
 
 /// A stack in the drill's directory.
 #[derive(Debug)]
-pub(super) struct OwnStack {
+pub(crate) struct OwnStack {
     dir: PathBuf,
 }
 
 impl OwnStack {
-    pub(super) fn start(dir: &Path, servers: Servers) -> anyhow::Result<Self> {
+    pub(crate) fn start(dir: &Path, servers: Servers) -> anyhow::Result<Self> {
         // What a drill that was killed has left.
         if dir.exists() {
             tripod_stack::down(dir, true)?;
@@ -30,7 +30,7 @@ impl OwnStack {
         Ok(own)
     }
 
-    pub(super) fn config(&self) -> anyhow::Result<Config> {
+    pub(crate) fn config(&self) -> anyhow::Result<Config> {
         Ok(Config::local(&self.dir)?)
     }
 

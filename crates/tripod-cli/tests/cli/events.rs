@@ -14,7 +14,8 @@ fn stack() -> TestStack {
 #[test]
 fn an_operator_publishes_reads_along_and_mends_dead_letters() {
     let stack = stack();
-    let tripod = |arguments: &[&str]| run(stack.data_dir(), &[&["--data", ".", "--json", "events"], arguments].concat());
+    let tripod =
+        |arguments: &[&str]| run(stack.data_dir(), &[&["--data", ".", "--json", "events"], arguments].concat());
     let done = |arguments: &[&str]| {
         let said = tripod(arguments);
         assert_eq!(said.code, Some(0), "{said:?}");

@@ -92,7 +92,10 @@ const SECTIONS: &[Section] = &[
             ("payload_bytes_max", "Bytes of one payload at most."),
             ("claim_after_ms", "A consumer that has not acknowledged for this long is dead; its events are claimed."),
             ("handler_deadline_ms", "A handler that has not finished within this has failed. 10 to 3600000."),
-            ("tries_max", "Deliveries of one event to a group; after the last one it goes to the dead letters. 1 to 1000."),
+            (
+                "tries_max",
+                "Deliveries of one event to a group; after the last one it goes to the dead letters. 1 to 1000.",
+            ),
             ("dead_cap", "Dead letters that a topic keeps at most; the oldest go first."),
             (
                 "republish_window_ms",

@@ -348,7 +348,8 @@ impl Consumer {
     /// # Errors
     /// As every call of [`Link`]; the call can be repeated.
     pub async fn bury(&mut self, id: EventId, reason: &str) -> Result<()> {
-        let reason: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_CHARS_MAX).collect();
+        let reason: String =
+            reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_CHARS_MAX).collect();
         let mut command = DEAD_LETTER.call(3);
         command.arg(&self.topic.stream).arg(&self.topic.trimmed).arg(&self.topic.dead);
         command.arg(self.group.as_str()).arg(self.name.as_str()).arg(id.to_string()).arg(&reason);

@@ -58,17 +58,19 @@ pub(super) async fn list(link: &Link, topic: &Topic, limit: usize) -> Result<Vec
     let mut command = cmd("XRANGE");
     command.arg(&topic.dead).arg("-").arg("+").arg("COUNT").arg(limit.max(1));
     let entries: Vec<Value> = link.query("list dead letters", &command).await?;
-    Ok(entries.into_iter().filter_map(read).collect())
+    Ok(entries.iter().filter_map(read).collect())
 }
 
-fn read(entry: Value) -> Option<DeadLetter> {
-    let Value::Array(parts) = &entry else { return None };
+fn read(entry: &Value) -> Option<DeadLetter> {
+    let Value::Array(parts) = entry else { return None };
     let Value::Array(fields) = parts.get(1)? else { return None };
     let field = |name: &str| {
-        let pair = fields.chunks_exact(2).find(|pair| matches!(&pair[0], Value::BulkString(n) if n == name.as_bytes()))?;
+        let pair =
+            fields.chunks_exact(2).find(|pair| matches!(&pair[0], Value::BulkString(n) if n == name.as_bytes()))?;
         from_redis_value::<String>(pair[1].clone()).ok()
     };
-    let (event, group, tries) = (field("dead.id")?.parse().ok()?, field("dead.group")?, field("dead.tries")?.parse().ok()?);
+    let (event, group, tries) =
+        (field("dead.id")?.parse().ok()?, field("dead.group")?, field("dead.tries")?.parse().ok()?);
     let died = field("dead.time").and_then(|text| parse_time(text.as_bytes()));
     let reason = field("dead.reason").unwrap_or_default();
     let Entry::Event(it) = parse_entry(entry.clone(), false)? else { return None };

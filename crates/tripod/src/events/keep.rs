@@ -227,7 +227,8 @@ async fn lost_of(link: &Link, page: &[Kept], cap: u64) -> Result<Vec<Kept>> {
         });
     }
     let found: Vec<Vec<Value>> = link.pipeline("look up", &questions).await?;
-    let absent: Vec<&Kept> = page.iter().zip(&found).filter(|(_, found)| found.is_empty()).map(|(kept, _)| kept).collect();
+    let absent: Vec<&Kept> =
+        page.iter().zip(&found).filter(|(_, found)| found.is_empty()).map(|(kept, _)| kept).collect();
     if absent.is_empty() {
         return Ok(Vec::new());
     }

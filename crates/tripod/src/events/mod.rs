@@ -49,7 +49,6 @@ pub use keep::KeptCounts;
 pub use publish::{Draft, KEY_BYTES_MAX, KEY_LIFE, Publisher};
 pub use queue::{QueueCounts, QueueOptions, QueuedPublisher, WhenFull};
 
-
 /// The handle. Clones share the connection.
 #[derive(Debug, Clone)]
 pub struct Events {

@@ -55,8 +55,13 @@ impl Draft {
     /// [`Error::Invalid`] where the key is empty, longer than [`KEY_BYTES_MAX`], or not printable ASCII without spaces,
     /// or begins with `~`.
     pub fn with_key(mut self, key: &str) -> Result<Self> {
-        if key.is_empty() || key.len() > KEY_BYTES_MAX || !key.bytes().all(|b| b.is_ascii_graphic()) || key.starts_with('~') {
-            let why = format!("wanted 1 to {KEY_BYTES_MAX} bytes of printable ASCII without spaces, not beginning with ~");
+        if key.is_empty()
+            || key.len() > KEY_BYTES_MAX
+            || !key.bytes().all(|b| b.is_ascii_graphic())
+            || key.starts_with('~')
+        {
+            let why =
+                format!("wanted 1 to {KEY_BYTES_MAX} bytes of printable ASCII without spaces, not beginning with ~");
             return Err(Error::invalid("event key", why));
         }
         self.key = Some(key.to_owned());

@@ -69,7 +69,7 @@ pub struct QueueCounts {
 #[derive(Debug, Default)]
 struct State {
     events: VecDeque<Draft>,
-    /// Of those, on the way: they stay in front until they are acknowledged.
+    /// Of those, on the way: they stay in front until there is an answer.
     taken: usize,
     bytes: usize,
     counts: QueueCounts,
@@ -96,7 +96,11 @@ impl Drop for QueuedPublisher {
         self.task.abort();
         let waiting = self.counts().waiting;
         if waiting > 0 {
-            tracing::warn!(topic = self.publisher.topic(), waiting, "a queue of events was dropped before it was empty");
+            tracing::warn!(
+                topic = self.publisher.topic(),
+                waiting,
+                "a queue of events was dropped before it was empty"
+            );
         }
     }
 }
@@ -106,12 +110,8 @@ impl QueuedPublisher {
         if options.events_max == 0 || options.bytes_max == 0 {
             return Err(Error::invalid("event queue", "a limit is 0; wanted 1 or more"));
         }
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            options,
-            filled: Notify::new(),
-            emptied: Notify::new(),
-        });
+        let shared =
+            Arc::new(Shared { state: Mutex::default(), options, filled: Notify::new(), emptied: Notify::new() });
         let task = publisher.link().runtime().clone().spawn(work(publisher.clone(), Arc::clone(&shared)));
         Ok(Self { publisher, shared, task })
     }
@@ -195,8 +195,10 @@ impl State {
         self.events.push_back(draft);
     }
 
-    fn take(&mut self) -> Vec<Draft> {
-        let batch: Vec<Draft> = self.events.iter().take(TAKE_MAX).cloned().collect();
+    /// At most half of what it may hold: the newest always finds something older to make room for it.
+    fn take(&mut self, options: &QueueOptions) -> Vec<Draft> {
+        let most = TAKE_MAX.min(options.events_max / 2).max(1);
+        let batch: Vec<Draft> = self.events.iter().take(most).cloned().collect();
         self.taken = batch.len();
         batch
     }
@@ -211,23 +213,29 @@ impl State {
 }
 
 async fn work(publisher: Publisher, shared: Arc<Shared>) {
+    let mut pauses = backoff();
     loop {
         let filled = shared.filled.notified();
-        let batch = shared.lock().take();
+        let batch = shared.lock().take(&shared.options);
         if batch.is_empty() {
             shared.emptied.notify_waiters();
             filled.await;
             continue;
         }
-        let mut pauses = backoff();
-        // A refusal is tried again too: a server whose memory is used up takes events again when it is not. The queue's
-        // own limit bounds what that costs.
-        while let Err(error) = publisher.publish_many(&batch).await {
-            let pause = pauses.next().unwrap_or(Duration::from_secs(1));
-            tracing::debug!(topic = publisher.topic(), %error, "queued events are published again");
-            tokio::time::sleep(pause).await;
+        match publisher.publish_many(&batch).await {
+            Ok(_) => {
+                shared.lock().done();
+                pauses = backoff();
+            }
+            // A refusal is tried again too: a server whose memory is used up takes events again when it is not. The
+            // queue's own limit bounds what that costs.
+            Err(error) => {
+                // Not on the way any more: they may make room. Those that got there all the same are known by their keys.
+                shared.lock().taken = 0;
+                tracing::debug!(topic = publisher.topic(), %error, "queued events are published again");
+                tokio::time::sleep(pauses.next().unwrap_or(Duration::from_secs(1))).await;
+            }
         }
-        shared.lock().done();
     }
 }
 
@@ -244,7 +252,7 @@ mod tests {
         let options = QueueOptions { events_max: 3, bytes_max: 100, when_full: WhenFull::DropOldest };
         let mut state = State::default();
         state.push(draft(10), &options);
-        assert_eq!(state.take().len(), 1);
+        assert_eq!(state.take(&options).len(), 1);
         for bytes in [20, 30, 40] {
             state.push(draft(bytes), &options);
         }

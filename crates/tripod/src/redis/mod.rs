@@ -34,8 +34,8 @@ pub(crate) use dedicated::Dedicated;
 pub(crate) use fault::code_of;
 pub(crate) use link::backoff;
 pub(crate) use scripts::{
-    DEAD_LETTER, DEAD_REDRIVE, FOLLOW_READ, GROUP_CLAIM, GROUP_CREATE, GROUP_LEAVE, GROUP_READ, GROUP_RENEW, PRICE_WRITE,
-    PUBLISH_ONCE,
+    DEAD_LETTER, DEAD_REDRIVE, FOLLOW_READ, GROUP_CLAIM, GROUP_CREATE, GROUP_LEAVE, GROUP_READ, GROUP_RENEW,
+    PRICE_WRITE, PUBLISH_ONCE,
 };
 pub(crate) use subscription::{Delivery, Subscription};
 

@@ -90,7 +90,8 @@ async fn what_a_torn_append_only_file_lost_is_put_back_under_its_key() {
     }
     server.kill();
     let dir = server.data_path().join("appendonlydir");
-    let file = std::fs::read_dir(&dir).unwrap().flatten().find(|file| file.path().to_string_lossy().ends_with(".incr.aof"));
+    let file =
+        std::fs::read_dir(&dir).unwrap().flatten().find(|file| file.path().to_string_lossy().ends_with(".incr.aof"));
     let file = std::fs::File::options().write(true).open(file.unwrap().path()).unwrap();
     let whole = file.metadata().unwrap().len();
     // In the middle of an event, about twenty before the end.
@@ -98,7 +99,10 @@ async fn what_a_torn_append_only_file_lost_is_put_back_under_its_key() {
     server.restart();
     assert!(server.log().contains("aof-load-truncated"), "the server says what it did:\n{}", server.log());
 
-    eventually("what is missing is published again", async || events.kept().republished > 0 && events.kept().checks > 0).await;
+    eventually("what is missing is published again", async || {
+        events.kept().republished > 0 && events.kept().checks > 0
+    })
+    .await;
     let kept = events.kept();
     assert!(kept.missing >= 10 && kept.missing == kept.republished, "{kept:?}");
     let mut ask = server.ask().await;
@@ -137,9 +141,8 @@ async fn a_queue_holds_what_it_may_while_the_server_is_away_and_sends_it_in_orde
     for draft in drafts(10..260) {
         drops.push(draft).unwrap();
     }
-    let refused = drafts(0..130).into_iter().filter(|draft| {
-        matches!(refuses.push(draft.clone()), Err(Error::Busy { .. }))
-    });
+    let refused =
+        drafts(0..130).into_iter().filter(|draft| matches!(refuses.push(draft.clone()), Err(Error::Busy { .. })));
     assert_eq!(refused.count(), 30);
     let counts = drops.counts();
     assert_eq!((counts.pushed, counts.published, counts.dropped, counts.waiting), (260, 10, 150, 100));

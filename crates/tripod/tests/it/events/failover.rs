@@ -1,8 +1,8 @@
 //! A primary that is killed, and one that hangs, under publishers and a consumer that go on.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tripod::Config;
@@ -169,7 +169,8 @@ async fn a_primary_that_hung_and_thaws_is_left_and_what_it_took_is_counted() {
             role.is_some_and(|role| role.starts_with("replica") && role.ends_with("connected"))
         })
         .await;
-        let there: u64 = ::redis::cmd("XLEN").arg("events:stayed").query_async(&mut ask(&stack, old).await).await.unwrap();
+        let there: u64 =
+            ::redis::cmd("XLEN").arg("events:stayed").query_async(&mut ask(&stack, old).await).await.unwrap();
         println!("accepted after the thaw: {accepted}, of which {} are lost", accepted - there);
         assert_eq!(events.link().address(), stack.address(stack.events_primary().unwrap()));
     })
