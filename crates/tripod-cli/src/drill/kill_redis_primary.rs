@@ -64,7 +64,7 @@ pub(super) async fn run(own: &OwnStack, rounds: u32, bar: &ProgressBar) -> anyho
     };
     let mut recoveries = Ok(Vec::new());
     let until = async { recoveries = breaking.await };
-    let consumed = consumer.run(handler, until).await;
+    let consumed = Box::pin(consumer.run(handler, until)).await;
     seen.over.store(true, Ordering::Relaxed);
     publishing.await.context("the publisher panicked")??;
     consumed?;

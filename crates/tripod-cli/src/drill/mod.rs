@@ -168,7 +168,7 @@ fn run_events(drill: Drill, rounds: u32, global: &Global, bar: &ProgressBar) -> 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         match drill {
-            Drill::KillRedisPrimary => kill_redis_primary::run(&own, rounds, bar).await,
+            Drill::KillRedisPrimary => Box::pin(kill_redis_primary::run(&own, rounds, bar)).await,
             _ => trim_unread::run(&own, rounds, bar).await,
         }
     })

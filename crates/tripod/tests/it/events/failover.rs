@@ -110,6 +110,7 @@ async fn another_primary_than(stack: &TestStack, old: ServerName, events: &Event
     eventually("it takes writes", async || events.publisher("probe").unwrap().publish("probe", &1).await.is_ok()).await;
 }
 
+#[expect(clippy::print_stdout, reason = "how long it took is worth reading, and is no assertion")]
 async fn survives_kills(rounds: u32) {
     let stack = TestStack::start_supervised(Servers::EVENTS_HA).unwrap();
     goes_on(&stack, async |events| {
