@@ -51,7 +51,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Start the local stack (QuestDB, PostgreSQL, two Redis); again is harmless, and heals it
-    Up,
+    Up(Up),
     /// Stop the local stack; its data stay
     Down(Down),
     /// One screen: each server, the ledger of each table, streams and their readers
@@ -79,6 +79,9 @@ pub(crate) enum Command {
     /// Tokens: import them, show every extension, judge whether they can be traded
     #[command(subcommand)]
     Tokens(crate::commands::tokens::Tokens),
+    /// Event streams: publish, read along, how far each group is, dead letters
+    #[command(subcommand)]
+    Events(crate::commands::events::Events),
     /// Settings: typed values with every revision there was
     #[command(subcommand)]
     Settings(crate::commands::settings::Settings),
@@ -100,6 +103,13 @@ pub(crate) enum Command {
     /// The other process that settings are measured with; started by `bench settings`
     #[command(hide = true)]
     BenchSettings,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Events with high availability: three Redis nodes and three sentinels; once said, it stays
+    #[arg(long)]
+    pub(crate) ha: bool,
 }
 
 #[derive(Debug, Args)]
@@ -164,6 +174,12 @@ pub(crate) enum Bench {
     Prices,
     /// Tokens: memory, lookups, bulk upserts, decoding, the start with a million; takes about three minutes
     Tokens,
+    /// Publishing and handling events, on a Redis of its own
+    Events {
+        /// How long the steady 10 events a second are measured
+        #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        seconds: u64,
+    },
     /// From a setting written to the same setting applied in another process
     Settings {
         /// Changes, one after the other

@@ -7,7 +7,7 @@ mod stack;
 
 use std::process::ExitCode;
 
-use tripod::{Advice, Error, Server};
+use tripod::{Advice, Error};
 
 use crate::output;
 
@@ -90,9 +90,7 @@ fn code_of(error: &Error) -> Exit {
     match error {
         Error::Config { .. } | Error::Invalid { .. } => Exit::Usage,
         // The password stands in the config.
-        Error::Refused { server, what, code, .. } if refused(*server, what, code.as_deref()) == Refused::Login => {
-            Exit::Usage
-        }
+        Error::Refused { code, .. } if refused(code.as_deref()) == Refused::Login => Exit::Usage,
         Error::Unreachable { .. } | Error::Busy { .. } | Error::Deadline { .. } => Exit::Unreachable,
         _ => Exit::False,
     }
@@ -110,12 +108,8 @@ enum Refused {
 }
 
 /// By the code of PostgreSQL (SQLSTATE), Redis (its error word) or QuestDB (HTTP).
-fn refused(server: Server, what: &str, code: Option<&str>) -> Refused {
+fn refused(code: Option<&str>) -> Refused {
     match code {
-        // The Redis driver keeps no error word of a login; the library's own words tell it from other refusals.
-        None if matches!(server, Server::RedisPrices | Server::RedisEvents) && what.starts_with("the login;") => {
-            Refused::Login
-        }
         Some("WRONGPASS" | "NOAUTH" | "401") => Refused::Login,
         Some(state) if state.len() == 5 && state.starts_with("28") => Refused::Login,
         Some("NOPERM" | "42501" | "403") => Refused::Right,
@@ -133,7 +127,7 @@ fn hint_of(error: &Error) -> String {
         Error::Unreachable { .. } => {
             "`tripod status` shows which servers answer; `tripod up` starts or heals the local stack".into()
         }
-        Error::Refused { server, what, code, .. } => match refused(*server, what, code.as_deref()) {
+        Error::Refused { what, code, .. } => match refused(code.as_deref()) {
             Refused::Login | Refused::Right => "check user, password and grants in the config (`tripod config show`)",
             Refused::Other if what.contains("table does not exist") => {
                 "`tripod migrate` brings the servers to this version's schema"
@@ -199,6 +193,8 @@ pub(crate) fn render(error: &anyhow::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tripod::Server;
+
     use super::*;
     use anyhow::Context as _;
 

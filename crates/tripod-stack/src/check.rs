@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::layout::Layout;
 use crate::server::Probe;
 use crate::state::Stack;
-use crate::{ServerName, endings, process, supervisor};
+use crate::{ServerName, endings, process, replication, supervisor};
 
 /// A server that does not answer within this is unreachable.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -45,6 +45,9 @@ pub struct ServerState {
     pub version: Option<String>,
     /// `host:port`: of HTTP for QuestDB.
     pub address: String,
+    /// What it does in the replication of the events, in words; none where there is no replication, or no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// Why it is not running, and that nothing would start it again; empty where all is well.
     pub detail: String,
 }
@@ -67,6 +70,19 @@ pub fn check(data_dir: &Path) -> Result<Vec<ServerState>> {
         let asked: Vec<_> = stack.state.servers.iter().map(ask).collect();
         asked.into_iter().map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     }))
+}
+
+/// The node for events that the sentinels take for the primary; none without high availability, or where no sentinel
+/// answers.
+///
+/// # Errors
+/// As [`check`].
+pub fn events_primary(data_dir: &Path) -> Result<Option<ServerName>> {
+    if !data_dir.exists() {
+        return Ok(None);
+    }
+    let stack = Stack::read(&Layout::of(data_dir)?)?;
+    Ok(stack.filter(|stack| stack.state.servers.events_ha).and_then(|stack| replication::primary_now(&stack)))
 }
 
 fn alone(supervised: bool) -> &'static str {
@@ -94,5 +110,7 @@ pub(crate) fn look(stack: &Stack, server: ServerName, supervised: bool, at_most:
         },
     };
     let address = format!("127.0.0.1:{}", stack.state.ports.first(server));
-    ServerState { name: server, kind: server.kind(), state, pid, version, address, detail }
+    let replicated = pid.is_some() && stack.is_replicated(server);
+    let role = if replicated { replication::role(stack, server, at_most) } else { None };
+    ServerState { name: server, kind: server.kind(), state, pid, version, address, role, detail }
 }

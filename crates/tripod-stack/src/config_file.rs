@@ -12,7 +12,7 @@ use crate::ServerName;
 use crate::error::{During as _, Error, Result};
 use crate::secrets::{Secret, write_private};
 use crate::state::Stack;
-use crate::{postgres, questdb, redis};
+use crate::{postgres, questdb, redis, replication};
 
 const HEADER: &str = "\
 # Written by `tripod up`. It sets the addresses, users and passwords of its own servers below and leaves the rest to you:
@@ -104,7 +104,8 @@ fn fresh(stack: &Stack) -> String {
                     let (dir, port) = (places.postgres_sockets(), stack.state.ports.postgres);
                     text.push_str(&format!("# The same by unix socket: {}:{port}\n", dir.display()));
                 }
-                ServerName::RedisPrices | ServerName::RedisEvents => {
+                ServerName::RedisEvents if stack.state.servers.events_ha => {}
+                _ => {
                     text.push_str(&format!("# The same by unix socket: {}\n", places.redis_socket(server).display()));
                 }
             }
@@ -130,6 +131,19 @@ fn owned(stack: &Stack, server: ServerName) -> Vec<(&'static str, Vec<(&'static 
             ("admin_password", admin.expose().into()),
         ]
     };
+    if server == ServerName::RedisEvents && stack.state.servers.events_ha {
+        let mut keys = redis(server, &passwords.events_bot, &passwords.events_admin);
+        let sentinels = ServerName::SENTINELS.map(|sentinel| address(ports.first(sentinel)));
+        keys[0].1 = "sentinel".into();
+        keys[1].1 = toml_edit::Value::Array(Array::from_iter(sentinels));
+        keys.push(("primary_name", replication::PRIMARY_NAME.into()));
+        keys.push(("sentinel_user", redis::BOT.into()));
+        keys.push(("sentinel_password", passwords.events_bot.expose().into()));
+        return vec![("redis.events", keys)];
+    }
+    if stack.is_replicated(server) {
+        return Vec::new();
+    }
     vec![match server {
         ServerName::QuestDb => (
             QUESTDB,
@@ -154,7 +168,7 @@ fn owned(stack: &Stack, server: ServerName) -> Vec<(&'static str, Vec<(&'static 
             ],
         ),
         ServerName::RedisPrices => ("redis.prices", redis(server, &passwords.prices_bot, &passwords.prices_admin)),
-        ServerName::RedisEvents => ("redis.events", redis(server, &passwords.events_bot, &passwords.events_admin)),
+        _ => ("redis.events", redis(server, &passwords.events_bot, &passwords.events_admin)),
     }]
 }
 

@@ -6,7 +6,7 @@
 //! crate knows no table and no key: it does not depend on `tripod`.
 //!
 //! ```text
-//!  up ──▶ supervisor (one background process) ──▶ QuestDB · PostgreSQL · Redis prices · Redis events
+//!  up ──▶ supervisor (one background process) ──▶ QuestDB · PostgreSQL · Redis prices · Redis events (× 3, with sentinels)
 //!  down ──▶ asks the supervisor to go, ends the servers, looks whether they are gone
 //!  check ──▶ asks the kernel and each server
 //!  TestStack ──▶ the same servers as children of a test, ended with it by a guardian, however the test ends
@@ -30,6 +30,7 @@ mod programs;
 mod proxy;
 mod questdb;
 mod redis;
+mod replication;
 mod secrets;
 mod server;
 mod standby;
@@ -41,8 +42,9 @@ mod test_stack;
 mod up;
 mod versions;
 mod wait;
+mod wire;
 
-pub use check::{RunState, ServerState, check};
+pub use check::{RunState, ServerState, check, events_primary};
 pub use down::{DownReport, down};
 pub use error::{Error, Result};
 pub use proxy::Proxy;

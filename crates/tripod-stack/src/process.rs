@@ -111,9 +111,7 @@ pub(crate) fn recognise(id: &str, line: &[u8]) -> Option<(Option<ServerName>, bo
                 (title || words.contains(&format!("cluster_name={tag}").as_str()), title)
             }
             // A command somebody types to look for the tag is not a server.
-            ServerName::RedisPrices | ServerName::RedisEvents => {
-                (program.starts_with("redis-") && words.contains(&tag.as_str()), !program.starts_with("redis-server"))
-            }
+            _ => (program.starts_with("redis-") && words.contains(&tag.as_str()), !program.starts_with("redis-server")),
         };
         if ours {
             return Some((Some(server), helper));

@@ -21,7 +21,7 @@ use crate::programs::{major, named, not_it, path_dirs, version_line, why_not};
 use crate::secrets::{Secret, write_private};
 use crate::server::{Probe, clean_command};
 use crate::state::{Programs, Stack};
-use crate::{Owner, ServerName, versions};
+use crate::{Owner, ServerName, replication, versions};
 
 const PRICES_CONF: &str = include_str!("../conf/redis/prices.conf");
 const EVENTS_CONF: &str = include_str!("../conf/redis/events.conf");
@@ -75,7 +75,11 @@ fn passwords(stack: &Stack, server: ServerName) -> (&Secret, &Secret) {
 pub(crate) fn prepare(stack: &Stack, server: ServerName) -> Result<()> {
     let dir = stack.layout.dir(server);
     make_dir(&dir, PRIVATE)?;
-    let template = if server == ServerName::RedisPrices { PRICES_CONF } else { EVENTS_CONF };
+    let template = match server {
+        ServerName::RedisPrices => PRICES_CONF.to_owned(),
+        _ if stack.is_replicated(server) => format!("{EVENTS_CONF}{}", replication::NODE_CONF),
+        _ => EVENTS_CONF.to_owned(),
+    };
     let users = dir.join("users.acl");
     let mut own = format!(
         "\n# This stack's own; written at each `tripod up`.\n\
@@ -90,13 +94,19 @@ pub(crate) fn prepare(stack: &Stack, server: ServerName) -> Result<()> {
     if stack.state.owner == Owner::Test {
         own.push_str("appendfsync no\n");
     }
+    let mut more_users = String::new();
+    if stack.is_replicated(server) {
+        own.push_str(&replication::node_lines(stack));
+        more_users = replication::node_users(stack);
+    }
     write_private(&dir.join("redis.conf"), &format!("{template}{own}"), None)?;
     let (bot, admin) = passwords(stack, server);
     // Nobody can log in as the default user. It may do everything all the same: Redis before 8.4 replays a transaction of
     // its append-only file (and what a script wrote is one) only as far as the default user may, and drops the rest
     // without a word.
     let acl = format!(
-        "user default off resetpass resetchannels ~* &* +@all\nuser {ADMIN} on >{} ~* &* +@all\nuser {BOT} on >{} {BOT_RULES}\n",
+        "user default off resetpass resetchannels ~* &* +@all\nuser {ADMIN} on >{} ~* &* +@all\n\
+         user {BOT} on >{} {BOT_RULES}\n{more_users}",
         admin.expose(),
         bot.expose()
     );
@@ -109,7 +119,7 @@ pub(crate) fn directory_line(dir: &std::path::Path) -> String {
 }
 
 /// A path as Redis reads it back from its config.
-fn quoted(path: &std::path::Path) -> String {
+pub(crate) fn quoted(path: &std::path::Path) -> String {
     format!("\"{}\"", path.display().to_string().replace('\\', "\\\\").replace('"', "\\\""))
 }
 
@@ -126,12 +136,19 @@ pub(crate) fn probe(stack: &Stack, server: ServerName, at_most: Duration) -> Pro
     let (_, admin) = passwords(stack, server);
     match ask(stack.state.ports.first(server), admin, at_most) {
         Ok(version) => Probe::Ready(version),
-        Err(e) if e.kind() == ErrorKind::ConnectionRefused => Probe::Starting("does not listen yet".to_owned()),
-        Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+        Err(e) => why_silent(&e, at_most),
+    }
+}
+
+/// What an error of a question to it says about it.
+pub(crate) fn why_silent(error: &std::io::Error, at_most: Duration) -> Probe {
+    match error {
+        e if e.kind() == ErrorKind::ConnectionRefused => Probe::Starting("does not listen yet".to_owned()),
+        e if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
             Probe::Silent(format!("no answer to PING within {at_most:?}"))
         }
-        Err(e) if e.to_string().starts_with("LOADING") => Probe::Starting("is loading its data".to_owned()),
-        Err(e) => Probe::Silent(format!("no answer to PING: {e}")),
+        e if e.to_string().starts_with("LOADING") => Probe::Starting("is loading its data".to_owned()),
+        e => Probe::Silent(format!("no answer to PING: {e}")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The four servers as one shape: names, which of them, and the same few functions for each.
+//! The servers as one shape: names, which of them, and the same few functions for each.
 //!
 //! Constraints: what differs between the servers stands in `questdb`, `postgres` and `redis`, one file each, with the
 //! same functions; nothing else in the crate knows a server's flags or protocol.
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{During as _, Result};
 use crate::state::{Stack, open_or_make};
-use crate::{postgres, process, questdb, redis};
+use crate::{postgres, process, questdb, redis, replication};
 
 /// One of the servers of a stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -27,13 +27,44 @@ pub enum ServerName {
     Postgres,
     /// Latest prices: Redis without a disk.
     RedisPrices,
-    /// Event streams and signals: Redis with an append-only file.
+    /// Event streams and signals: Redis with an append-only file. With high availability: the first of three nodes.
     RedisEvents,
+    /// The second node for events; which of them is the primary is the sentinels' to say.
+    #[serde(rename = "redis-events-2")]
+    RedisEvents2,
+    /// The third.
+    #[serde(rename = "redis-events-3")]
+    RedisEvents3,
+    /// Watches the nodes and makes another one the primary when it is gone.
+    #[serde(rename = "redis-sentinel-1")]
+    RedisSentinel1,
+    /// The second sentinel.
+    #[serde(rename = "redis-sentinel-2")]
+    RedisSentinel2,
+    /// The third.
+    #[serde(rename = "redis-sentinel-3")]
+    RedisSentinel3,
 }
 
 impl ServerName {
-    /// All of them, in the order in which they are listed and stopped.
-    pub const ALL: [Self; 4] = [Self::Postgres, Self::QuestDb, Self::RedisPrices, Self::RedisEvents];
+    /// Every name there is, in the order in which they are listed and stopped. A stack without high availability has the
+    /// first four: `Servers::ALL.iter()`.
+    pub const ALL: [Self; 9] = [
+        Self::Postgres,
+        Self::QuestDb,
+        Self::RedisPrices,
+        Self::RedisEvents,
+        Self::RedisEvents2,
+        Self::RedisEvents3,
+        Self::RedisSentinel1,
+        Self::RedisSentinel2,
+        Self::RedisSentinel3,
+    ];
+
+    /// Those that hold the event streams, where they are highly available; else the first alone.
+    pub const EVENTS: [Self; 3] = [Self::RedisEvents, Self::RedisEvents2, Self::RedisEvents3];
+    /// Those that watch them.
+    pub const SENTINELS: [Self; 3] = [Self::RedisSentinel1, Self::RedisSentinel2, Self::RedisSentinel3];
 
     /// The name of its directory, its log, its place in `--json`.
     #[must_use]
@@ -43,7 +74,24 @@ impl ServerName {
             Self::Postgres => "postgres",
             Self::RedisPrices => "redis-prices",
             Self::RedisEvents => "redis-events",
+            Self::RedisEvents2 => "redis-events-2",
+            Self::RedisEvents3 => "redis-events-3",
+            Self::RedisSentinel1 => "redis-sentinel-1",
+            Self::RedisSentinel2 => "redis-sentinel-2",
+            Self::RedisSentinel3 => "redis-sentinel-3",
         }
+    }
+
+    /// Whether it holds the event streams.
+    #[must_use]
+    pub fn is_events(self) -> bool {
+        Self::EVENTS.contains(&self)
+    }
+
+    /// Whether it is one of the sentinels.
+    #[must_use]
+    pub fn is_sentinel(self) -> bool {
+        Self::SENTINELS.contains(&self)
     }
 
     /// The kind of server: `questdb`, `postgres` or `redis`.
@@ -52,7 +100,7 @@ impl ServerName {
         match self {
             Self::QuestDb => "questdb",
             Self::Postgres => "postgres",
-            Self::RedisPrices | Self::RedisEvents => "redis",
+            _ => "redis",
         }
     }
 
@@ -62,7 +110,7 @@ impl ServerName {
             Self::QuestDb => Signal::TERM,
             // "Fast": ends the sessions. SIGTERM would wait for the clients to go.
             Self::Postgres => Signal::INT,
-            Self::RedisPrices | Self::RedisEvents => Signal::TERM,
+            _ => Signal::TERM,
         }
     }
 
@@ -71,7 +119,7 @@ impl ServerName {
         Duration::from_secs(match self {
             Self::QuestDb => 20,
             Self::Postgres => 15,
-            Self::RedisPrices | Self::RedisEvents => 10,
+            _ => 10,
         })
     }
 }
@@ -93,13 +141,20 @@ pub struct Servers {
     pub redis_prices: bool,
     /// Event streams and signals.
     pub redis_events: bool,
+    /// The events with high availability: two more nodes and three sentinels.
+    #[serde(default)]
+    pub events_ha: bool,
 }
 
 impl Servers {
-    /// Every one.
-    pub const ALL: Self = Self { questdb: true, postgres: true, redis_prices: true, redis_events: true };
+    /// One of each.
+    pub const ALL: Self =
+        Self { questdb: true, postgres: true, redis_prices: true, redis_events: true, events_ha: false };
     /// None; to build a choice from: `Servers { questdb: true, ..Servers::NONE }`.
-    pub const NONE: Self = Self { questdb: false, postgres: false, redis_prices: false, redis_events: false };
+    pub const NONE: Self =
+        Self { questdb: false, postgres: false, redis_prices: false, redis_events: false, events_ha: false };
+    /// Three nodes for events and three sentinels, alone.
+    pub const EVENTS_HA: Self = Self { redis_events: true, events_ha: true, ..Self::NONE };
 
     /// One alone.
     #[must_use]
@@ -109,6 +164,7 @@ impl Servers {
             postgres: server == ServerName::Postgres,
             redis_prices: server == ServerName::RedisPrices,
             redis_events: server == ServerName::RedisEvents,
+            events_ha: false,
         }
     }
 
@@ -120,6 +176,7 @@ impl Servers {
             ServerName::Postgres => self.postgres,
             ServerName::RedisPrices => self.redis_prices,
             ServerName::RedisEvents => self.redis_events,
+            _ => self.redis_events && self.events_ha,
         }
     }
 
@@ -135,6 +192,7 @@ impl Servers {
             postgres: self.postgres || other.postgres,
             redis_prices: self.redis_prices || other.redis_prices,
             redis_events: self.redis_events || other.redis_events,
+            events_ha: self.events_ha || other.events_ha,
         }
     }
 }
@@ -157,7 +215,7 @@ impl Stack {
         match server {
             ServerName::QuestDb => questdb::find(&mut self.state.programs, &archives),
             ServerName::Postgres => postgres::find(&mut self.state.programs),
-            ServerName::RedisPrices | ServerName::RedisEvents => redis::find(&mut self.state.programs),
+            _ => redis::find(&mut self.state.programs),
         }
     }
 
@@ -167,7 +225,7 @@ impl Stack {
         match server {
             ServerName::QuestDb => programs.java.is_file() && programs.questdb_jar.is_file(),
             ServerName::Postgres => programs.postgres_bin.join("postgres").is_file(),
-            ServerName::RedisPrices | ServerName::RedisEvents => programs.redis_server.is_file(),
+            _ => programs.redis_server.is_file(),
         }
     }
 
@@ -176,7 +234,8 @@ impl Stack {
         match server {
             ServerName::QuestDb => questdb::prepare(self),
             ServerName::Postgres => postgres::prepare(self),
-            ServerName::RedisPrices | ServerName::RedisEvents => redis::prepare(self, server),
+            sentinel if sentinel.is_sentinel() => replication::prepare_sentinel(self, sentinel),
+            redis => redis::prepare(self, redis),
         }
     }
 
@@ -185,7 +244,8 @@ impl Stack {
         let mut command = match server {
             ServerName::QuestDb => questdb::command(self)?,
             ServerName::Postgres => postgres::command(self)?,
-            ServerName::RedisPrices | ServerName::RedisEvents => redis::command(self, server),
+            replicated if self.is_replicated(replicated) => replication::command(self, replicated),
+            redis => redis::command(self, redis),
         };
         let path = self.layout.log(server);
         let log = open_log(&path)?;
@@ -200,8 +260,14 @@ impl Stack {
         match server {
             ServerName::QuestDb => questdb::probe(self, at_most),
             ServerName::Postgres => postgres::probe(self, at_most),
-            ServerName::RedisPrices | ServerName::RedisEvents => redis::probe(self, server, at_most),
+            replicated if self.is_replicated(replicated) => replication::probe(self, replicated, at_most),
+            redis => redis::probe(self, redis, at_most),
         }
+    }
+
+    /// Whether it is a node or a sentinel of events with high availability.
+    pub(crate) fn is_replicated(&self, server: ServerName) -> bool {
+        self.state.servers.events_ha && (server.is_events() || server.is_sentinel())
     }
 
     /// Its tag on the command line.

@@ -46,6 +46,9 @@ pub(crate) struct State {
     pub(crate) ports: Ports,
     pub(crate) passwords: Passwords,
     pub(crate) places: places::Places,
+    /// The node that starts as the primary where no sentinel runs that would know better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) events_primary: Option<ServerName>,
     /// Who PostgreSQL runs as, where that is not the caller.
     pub(crate) account: Option<Account>,
     pub(crate) programs: Programs,
@@ -63,6 +66,9 @@ pub(crate) struct Ports {
     pub(crate) postgres: u16,
     pub(crate) redis_prices: u16,
     pub(crate) redis_events: u16,
+    /// Two more nodes, three sentinels.
+    #[serde(default)]
+    pub(crate) events_ha: [u16; 5],
 }
 
 impl Ports {
@@ -77,6 +83,7 @@ impl Ports {
             ServerName::Postgres => vec![("connections", &mut self.postgres)],
             ServerName::RedisPrices => vec![("connections", &mut self.redis_prices)],
             ServerName::RedisEvents => vec![("connections", &mut self.redis_events)],
+            replicated => vec![("connections", &mut self.events_ha[place(replicated)])],
         }
     }
 
@@ -87,7 +94,19 @@ impl Ports {
             ServerName::Postgres => self.postgres,
             ServerName::RedisPrices => self.redis_prices,
             ServerName::RedisEvents => self.redis_events,
+            replicated => self.events_ha[place(replicated)],
         }
+    }
+}
+
+/// Where the port of a server stands that exists with high availability only.
+fn place(server: ServerName) -> usize {
+    match server {
+        ServerName::RedisEvents2 => 0,
+        ServerName::RedisEvents3 => 1,
+        ServerName::RedisSentinel1 => 2,
+        ServerName::RedisSentinel2 => 3,
+        _ => 4,
     }
 }
 
@@ -101,6 +120,11 @@ pub(crate) struct Passwords {
     pub(crate) prices_admin: Secret,
     pub(crate) events_bot: Secret,
     pub(crate) events_admin: Secret,
+    /// The sentinels' login at the nodes and at each other, and the replicas' at their primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) events_sentinel: Option<Secret>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) events_replica: Option<Secret>,
 }
 
 /// Where the programs were found at the last `up`; the supervisor starts exactly these.
@@ -189,7 +213,10 @@ impl Stack {
                 prices_admin: Secret::fresh()?,
                 events_bot: Secret::fresh()?,
                 events_admin: Secret::fresh()?,
+                events_sentinel: None,
+                events_replica: None,
             },
+            events_primary: None,
             places: places::Places::choose(layout, &id, account.as_ref()),
             account,
             programs: Programs::default(),

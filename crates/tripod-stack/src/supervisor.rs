@@ -9,7 +9,8 @@
 //! wake on: a server's end (pidfd) · a word in the fifo · the time of a postponed start · every 5 s (logs, directory)
 //!          │
 //!          ▼
-//! a server that ended: start at once the first time; after that with a pause that doubles up to 30 s,
+//! a node that ended as the primary of replicated events: not before another one is the primary (see `replication`)
+//! any other server that ended: start at once the first time; after that with a pause that doubles up to 30 s,
 //! forgotten when it has lived for a minute
 //! ```
 
@@ -25,6 +26,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::error::{During as _, Error, Result};
 use crate::layout::Layout;
+use crate::replication::{self, Part};
 use crate::server::open_log;
 use crate::state::Stack;
 use crate::{ServerName, endings, process, stop};
@@ -38,6 +40,10 @@ const PAUSE_FIRST: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A server that lived this long is not one that keeps dying.
 const LIVED_WELL: Duration = Duration::from_secs(60);
+/// How long a node that ended as the primary waits for the sentinels to replace it. They try once more after ten seconds.
+const SUCCESSOR_WITHIN: Duration = Duration::from_secs(20);
+/// How often they are asked meanwhile.
+const ASK_SENTINELS_EVERY: Duration = Duration::from_millis(100);
 /// How often logs and the data directory are looked at.
 const TICK: Duration = Duration::from_secs(5);
 /// One server as the supervisor sees it.
@@ -49,6 +55,10 @@ struct Watched {
     start_at: Instant,
     /// Pause before the next start; zero when it last lived well.
     pause: Duration,
+    /// Since when it is not started because the sentinels have not replaced it yet.
+    held_back: Option<Instant>,
+    /// Whether it ended while this supervisor watched.
+    ended: bool,
 }
 
 struct Life {
@@ -97,7 +107,14 @@ fn serve(layout: &Layout, log: &mut Log) -> Result<()> {
         .state
         .servers
         .iter()
-        .map(|server| Watched { server, life: None, start_at: Instant::now(), pause: Duration::ZERO })
+        .map(|server| Watched {
+            server,
+            life: None,
+            start_at: Instant::now(),
+            pause: Duration::ZERO,
+            held_back: None,
+            ended: false,
+        })
         .collect();
     for one in &mut watched {
         one.adopt(&stack, log);
@@ -146,6 +163,9 @@ impl Watched {
         if self.life.is_some() || Instant::now() < self.start_at {
             return;
         }
+        if self.waits_for_successor(stack, log) {
+            return;
+        }
         // Helpers that survived their server hold its shared memory, its ports, its files.
         if let Err(error) = stop::kill(stack, self.server) {
             log.line(&error.to_string());
@@ -166,6 +186,29 @@ impl Watched {
         }
     }
 
+    /// Whether it ended as the primary of the events and another node has not taken its place yet.
+    fn waits_for_successor(&mut self, stack: &Stack, log: &mut Log) -> bool {
+        if !self.server.is_events() || !stack.is_replicated(self.server) {
+            return false;
+        }
+        let part = replication::part_of(stack, self.server, self.ended);
+        let since = *self.held_back.get_or_insert_with(Instant::now);
+        if part == Part::NotYet && since.elapsed() < SUCCESSOR_WITHIN {
+            self.start_at = Instant::now() + ASK_SENTINELS_EVERY;
+            return true;
+        }
+        let waited = since.elapsed();
+        log.line(&match part {
+            Part::Primary => format!("{} starts as the primary", self.server),
+            Part::ReplicaOf(primary) => format!("{} starts as a replica of {primary}", self.server),
+            Part::NotYet => {
+                format!("no other node became the primary within {waited:.0?}: {} is it again", self.server)
+            }
+        });
+        (self.held_back, self.ended) = (None, false);
+        false
+    }
+
     fn notice_end(&mut self, stack: &Stack, log: &mut Log) {
         let Some(life) = &mut self.life else { return };
         if process::readable(&[&life.fd], Duration::ZERO) != [true] {
@@ -176,7 +219,7 @@ impl Watched {
             _ => "how is not known: it was adopted".to_owned(),
         };
         let lived = life.since.elapsed();
-        self.life = None;
+        (self.life, self.ended) = (None, true);
         if lived >= LIVED_WELL {
             self.pause = Duration::ZERO;
         }

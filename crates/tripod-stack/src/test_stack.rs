@@ -32,7 +32,9 @@ use crate::state::Stack;
 use crate::supervisor::Place;
 use crate::up::LogEnds;
 use crate::wait::Deadline;
-use crate::{Owner, ServerName, ServerState, check, down, postgres, process, questdb, redis, stop, supervisor, up};
+use crate::{
+    Owner, ServerName, ServerState, check, down, postgres, process, questdb, redis, replication, stop, supervisor, up,
+};
 
 /// Time for a start of everything on a machine that builds at the same time.
 const READY_WITHIN: Duration = Duration::from_secs(90);
@@ -252,7 +254,7 @@ impl TestStack {
         match server {
             ServerName::QuestDb => None,
             ServerName::Postgres => Some(self.stack.state.places.postgres_sockets()),
-            ServerName::RedisPrices | ServerName::RedisEvents => Some(self.stack.state.places.redis_socket(server)),
+            redis => Some(self.stack.state.places.redis_socket(redis)),
         }
     }
 
@@ -264,7 +266,7 @@ impl TestStack {
             ServerName::QuestDb => (questdb::USER, &passwords.questdb),
             ServerName::Postgres => (postgres::BOT, &passwords.postgres_bot),
             ServerName::RedisPrices => (redis::BOT, &passwords.prices_bot),
-            ServerName::RedisEvents => (redis::BOT, &passwords.events_bot),
+            _ => (redis::BOT, &passwords.events_bot),
         };
         Login { user, secret: secret.clone() }
     }
@@ -277,7 +279,7 @@ impl TestStack {
             ServerName::QuestDb => (questdb::USER, &passwords.questdb),
             ServerName::Postgres => (postgres::ADMIN, &passwords.postgres_admin),
             ServerName::RedisPrices => (redis::ADMIN, &passwords.prices_admin),
-            ServerName::RedisEvents => (redis::ADMIN, &passwords.events_admin),
+            _ => (redis::ADMIN, &passwords.events_admin),
         };
         Login { user, secret: secret.clone() }
     }
@@ -294,6 +296,12 @@ impl TestStack {
     /// As [`crate::check`].
     pub fn check(&self) -> Result<Vec<ServerState>> {
         check(self.data_dir())
+    }
+
+    /// The node for events that the sentinels take for the primary; none where none of them answers.
+    #[must_use]
+    pub fn events_primary(&self) -> Option<ServerName> {
+        replication::primary_now(&self.stack)
     }
 
     /// Ends a server with SIGKILL, with all its processes, and returns when they are gone.

@@ -29,7 +29,7 @@ use crate::server::{Probe, Servers};
 use crate::state::{Lock, Stack};
 use crate::supervisor::Place;
 use crate::wait::{Deadline, pause};
-use crate::{ServerName, config_file, down, endings, process, stop, strays, supervisor};
+use crate::{ServerName, config_file, down, endings, process, replication, stop, strays, supervisor};
 
 /// Time for everything; the first start on a busy machine takes ten seconds.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -143,6 +143,7 @@ pub fn up(options: &Options) -> Result<UpReport> {
             return Ok(UpReport { servers: found, supervisor_pid: pid, took: deadline.waited(), ..report });
         }
     }
+    let turned = servers.events_ha && !stack.state.servers.events_ha;
     stack.state.servers = servers;
     if let Err(error) = ready_to_start(&mut stack) {
         if !born {
@@ -150,6 +151,11 @@ pub fn up(options: &Options) -> Result<UpReport> {
             let _ = down::remove_unborn(&layout, lock.home_was_made());
         }
         return Err(error);
+    }
+    if turned && born {
+        // It has a config and users without replication, and must not be without a supervisor when it is ended.
+        let _place = Place::clear(&layout)?;
+        stop::stop(&stack, &[ServerName::RedisEvents])?;
     }
     let ran: HashSet<ServerName> = running(&stack).collect();
     report.started = servers.iter().filter(|server| !ran.contains(server)).collect();
@@ -212,6 +218,7 @@ pub(crate) fn ready_to_start(stack: &mut Stack) -> Result<()> {
             stack.find_programs(server)?;
         }
     }
+    replication::make_ready(stack)?;
     config_file::check(stack)?;
     let mut places = vec![stack.layout.home().to_owned()];
     places.extend(

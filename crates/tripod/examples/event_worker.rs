@@ -4,16 +4,17 @@
 //! tripod up
 //! cargo run -p tripod --example event_worker [DATA_DIR]      # several at once share the work; Ctrl-C ends one
 //! ```
-//! Delivery is at least once: killed between the effect and the acknowledgement, the event comes again. This worker
-//! keeps its effects under the event's id, so that one handled twice has its effect once. In a real one that is a table
-//! with the id as its key and `INSERT … ON CONFLICT DO NOTHING`.
+//! Delivery is at least once: killed between the effect and the acknowledgement, the event comes again; lost with a primary
+//! and published again, it comes with another id. This worker keeps its effects under the event's key, which stays the
+//! same, so that one handled twice has its effect once. In a real one that is a table with the key as its primary key and
+//! `INSERT … ON CONFLICT DO NOTHING`. An event that fails again and again is in `tripod events dead fills`.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
-use tripod::events::{ConsumerOptions, Draft, Event, EventId, Events};
+use tripod::events::{ConsumerOptions, Draft, Event, Events};
 use tripod::{Config, Decimal, Error};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,11 +33,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let draft = Draft::new("fill", &fill)?.with_key(&fill.signature)?;
     println!("published as {}", events.publisher("fills")?.publish_draft(&draft).await?);
 
-    let effects: Mutex<BTreeMap<EventId, Decimal>> = Mutex::default();
+    let effects: Mutex<BTreeMap<String, Decimal>> = Mutex::default();
     let handle = |event: Event| {
         let done = event.decode::<Fill>().map(|fill| {
             println!("{} {}{}", event.id, fill.price, if event.claimed { " (again)" } else { "" });
-            effects.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(event.id, fill.price);
+            let mut effects = effects.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            effects.entry(event.effect_key()).or_insert(fill.price);
         });
         // An error here: not acknowledged, delivered again later, to this worker or another.
         std::future::ready::<Result<(), Error>>(done)

@@ -189,6 +189,13 @@ pub struct Redis {
     pub addresses: Vec<String>,
     /// With `sentinel`: the name that the sentinels give the primary.
     pub primary_name: String,
+    /// With `sentinel`: the ACL user at the sentinels; empty where they ask for a password alone.
+    pub sentinel_user: String,
+    /// Its password; without one nobody logs in there.
+    #[serde(skip_serializing)]
+    pub sentinel_password: SecretString,
+    /// Read the sentinels' password from this file.
+    pub sentinel_password_file: Option<PathBuf>,
     /// Use TLS.
     pub tls: bool,
     /// The bot's ACL user.
@@ -243,6 +250,14 @@ pub struct Events {
     pub payload_bytes_max: usize,
     /// A consumer that has not acknowledged for this long is taken for dead and its events are claimed.
     pub claim_after_ms: u64,
+    /// A handler that has not finished within this has failed.
+    pub handler_deadline_ms: u64,
+    /// Deliveries of one event to a group at most; then it goes to the dead letters.
+    pub tries_max: u64,
+    /// Dead letters of a topic kept at most; the oldest go first.
+    pub dead_cap: u64,
+    /// What was acknowledged within this is looked up after a reconnect, and published again where it is missing.
+    pub republish_window_ms: u64,
     /// Put before each key; for several deployments on one Redis, and for tests.
     pub key_prefix: String,
 }
@@ -341,6 +356,9 @@ impl Default for Redis {
             mode: RedisMode::Single,
             addresses: vec!["127.0.0.1:6379".into()],
             primary_name: "tripod".into(),
+            sentinel_user: String::new(),
+            sentinel_password: SecretString::default(),
+            sentinel_password_file: None,
             tls: false,
             user: "tripod_bot".into(),
             password: SecretString::default(),
@@ -361,7 +379,16 @@ impl Default for Prices {
 
 impl Default for Events {
     fn default() -> Self {
-        Self { cap: 10_000, payload_bytes_max: 65_536, claim_after_ms: 30_000, key_prefix: String::new() }
+        Self {
+            cap: 10_000,
+            payload_bytes_max: 65_536,
+            claim_after_ms: 30_000,
+            handler_deadline_ms: 10_000,
+            tries_max: 5,
+            dead_cap: 10_000,
+            republish_window_ms: 30_000,
+            key_prefix: String::new(),
+        }
     }
 }
 
@@ -445,6 +472,7 @@ impl Config {
         for redis in [&mut self.redis.prices, &mut self.redis.events] {
             read(&mut redis.password, &redis.password_file)?;
             read(&mut redis.admin_password, &redis.admin_password_file)?;
+            read(&mut redis.sentinel_password, &redis.sentinel_password_file)?;
         }
         Ok(())
     }

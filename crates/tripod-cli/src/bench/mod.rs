@@ -7,6 +7,7 @@
 //! A bench is a file of its own that ends in a [`Report`]: [`Figure`](report::Figure)s, made in [`report`], printed as a
 //! table, as markdown, or as the `--json` document by the command.
 
+pub(crate) mod events;
 mod machine;
 mod pair;
 pub(crate) mod prices;

@@ -7,6 +7,8 @@ use super::machine::Machine;
 use super::pair::Pair;
 use crate::output;
 
+const EVENTS_LEAST: u64 = 100_000;
+const EVENTS_PER_CENT_LEAST: u32 = 70;
 const COLUMNS: [&str; 10] = ["figure", "measured", "unit", "bar", "beyond", "verdict", "raw", "ratio", "turns", "note"];
 
 /// The document of `bench`.
@@ -141,6 +143,24 @@ impl Figure {
             Self::plain(&format!("{name}_{part}"), nanos.value_at_quantile(quantile), "ns")
                 .note(format!("{} calls", nanos.len()))
         })
+    }
+
+    /// p50 and p99 of something in microseconds; the bar is p99's.
+    pub(super) fn of_micros(name: &str, micros: &Histogram<u64>, p99_most: Option<u64>) -> [Self; 2] {
+        let p99 = Self::plain(&format!("{name}_p99"), micros.value_at_quantile(0.99), "us");
+        let p99 = match p99_most {
+            Some(most) => p99.most(most),
+            None => p99,
+        };
+        [Self::plain(&format!("{name}_p50"), micros.value_at_quantile(0.5), "us"), p99]
+    }
+
+    /// Events a second, beside `redis-benchmark`'s.
+    pub(super) fn of_events_pair(name: &str, pair: &Pair) -> Self {
+        let figure = Self { unit: "events/s", ..Self::of_pair(name, pair, EVENTS_PER_CENT_LEAST, None) };
+        let ok = figure.value >= EVENTS_LEAST && figure.ok == Some(true);
+        let bar = figure.bar.as_deref().map(|ratio| format!(">= {EVENTS_LEAST}, {ratio}"));
+        Self { bar, ok: Some(ok), ..figure }
     }
 
     /// Rows per second of both sides: at least `least` per cent of the raw client's; `best` per cent are more than asked.

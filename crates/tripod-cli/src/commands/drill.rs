@@ -42,18 +42,11 @@ fn list(output: Output) -> anyhow::Result<Exit> {
 fn rehearse(arguments: &DrillRun, global: &Global, output: Output) -> anyhow::Result<Exit> {
     let rounds = arguments.rounds.unwrap_or(arguments.drill.rounds_default());
     let bar = output.progress(arguments.drill.name(), u64::from(rounds));
-    if arguments.drill == Drill::SlowNetwork {
-        let report = drill::slow_network::run(rounds, global, &bar);
-        bar.finish_and_clear();
-        let report = report?;
-        output.result(&report, || report.words())?;
-        return Ok(if report.ok { Exit::Done } else { Exit::False });
-    }
     let report = drill::run(arguments.drill, rounds, global, &bar);
     bar.finish_and_clear();
     let report = report?;
     output.result(&report, || report.words())?;
-    Ok(if report.ok { Exit::Done } else { Exit::False })
+    Ok(if report.ok() { Exit::Done } else { Exit::False })
 }
 
 /// The load of a drill, in a process that the drill can kill.

@@ -5,6 +5,7 @@ mod config;
 mod deliver;
 mod doctor;
 mod drill;
+pub(crate) mod events;
 mod journal;
 mod leftovers;
 mod live;
@@ -32,7 +33,7 @@ use crate::output::Output;
 pub(crate) fn run(arguments: Arguments, output: Output) -> anyhow::Result<Exit> {
     let Arguments { global, command } = arguments;
     match command {
-        Command::Up => up::up(&global, output),
+        Command::Up(arguments) => up::up(&arguments, &global, output),
         Command::Down(arguments) => up::down(&arguments, &global, output),
         Command::Status => block_on(status::run(&global, output)),
         Command::Doctor => block_on(doctor::run(&global, output)),
@@ -44,6 +45,7 @@ pub(crate) fn run(arguments: Arguments, output: Output) -> anyhow::Result<Exit> 
         Command::Drill(command) => drill::run(&command, &global, output),
         Command::Bench(command) => bench::run(&command, &global, output),
         Command::Tokens(command) => block_on(tokens::run(command, &global, output)),
+        Command::Events(command) => block_on(events::run(command, &global, output)),
         Command::Settings(command) => block_on(settings::run(command, &global, output)),
         Command::Prices(command) => block_on(prices::run(command, &global, output)),
         Command::Signals(command) => block_on(signals::run(command, &global, output)),

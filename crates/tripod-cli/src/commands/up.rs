@@ -4,7 +4,7 @@ use serde::Serialize;
 use tripod_stack::{Options, RunState, ServerState};
 
 use super::leftovers;
-use crate::args::{Down, Global};
+use crate::args::{Down, Global, Up as UpArguments};
 use crate::exit::{Exit, Stop};
 use crate::output::{self, Output};
 
@@ -17,7 +17,7 @@ struct Up<'a> {
     notes: &'a [String],
 }
 
-pub(super) fn up(global: &Global, output: Output) -> anyhow::Result<Exit> {
+pub(super) fn up(arguments: &UpArguments, global: &Global, output: Output) -> anyhow::Result<Exit> {
     if let Some(file) = &global.config {
         return Err(Stop::usage(
             format!("`up` starts servers of its own and cannot use {}", file.display()),
@@ -26,7 +26,9 @@ pub(super) fn up(global: &Global, output: Output) -> anyhow::Result<Exit> {
         .into());
     }
     let spinner = output.spinner("starting QuestDB, PostgreSQL and Redis");
-    let report = tripod_stack::up(&Options::new(&global.data));
+    let mut options = Options::new(&global.data);
+    options.servers.events_ha = arguments.ha;
+    let report = tripod_stack::up(&options);
     spinner.finish_and_clear();
     let report = report?;
     for note in &report.notes {
@@ -55,14 +57,19 @@ pub(super) fn up(global: &Global, output: Output) -> anyhow::Result<Exit> {
 }
 
 fn servers_table(servers: &[ServerState]) -> String {
-    let mut table = output::table(&["server", "state", "version", "address"]);
+    let replicated = servers.iter().any(|server| server.role.is_some());
+    let mut header = vec!["server", "state", "version", "address"];
+    header.extend(replicated.then_some("part"));
+    let mut table = output::table(&header);
     for server in servers {
-        table.add_row([
+        let mut row = vec![
             server.name.to_string(),
             state_word(server.state).to_owned(),
             server.version.clone().unwrap_or_else(|| "?".to_owned()),
             server.address.clone(),
-        ]);
+        ];
+        row.extend(replicated.then(|| server.role.clone().unwrap_or_default()));
+        table.add_row(row);
     }
     output::table_text(&table)
 }

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use indicatif::ProgressBar;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 use tripod_stack::{RunState, ServerState};
 
 use super::Break;
 use super::scene::{Scene, millis, within};
-use super::server::{pause, watch};
+use super::server::{hold, pause, watch};
 use crate::exit::Stop;
 
 /// QuestDB lives between these two long after rows are visible again.
@@ -61,8 +61,7 @@ fn kill(scene: &Scene) -> anyhow::Result<()> {
     let own = || scene.own_questdb();
     let found = own()?;
     let pid = found.pid.filter(|_| found.state == RunState::Running).context("QuestDB does not run")?;
-    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).context("QuestDB has no process id")?;
-    let held = pidfd_open(raw, PidfdFlags::empty()).context("QuestDB has ended by itself")?;
+    let held = hold(pid)?;
     anyhow::ensure!(own()?.pid == Some(pid), "QuestDB was started anew by somebody else meanwhile");
     pidfd_send_signal(held, Signal::KILL).context("QuestDB cannot be killed")
 }

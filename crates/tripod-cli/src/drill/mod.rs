@@ -17,24 +17,32 @@
 //! table and the journals are removed afterwards, unless a promise was broken.
 
 mod child;
+mod events_report;
 mod kill_bot;
 mod kill_questdb;
+mod kill_redis_primary;
 pub(crate) mod load;
+mod own_stack;
 mod poison_row;
 mod report;
 mod row;
 mod scene;
 mod server;
-pub(crate) mod slow_network;
+mod slow_network;
 mod stall_postgres;
+mod trim_unread;
 mod verdict;
 mod witness;
 
+use anyhow::Context as _;
 use clap::ValueEnum;
 use indicatif::ProgressBar;
 use serde::Serialize;
+use tripod_stack::{ServerName, Servers};
 
-pub(crate) use report::Report;
+use events_report::EventsReport;
+pub(crate) use own_stack::OwnStack;
+use report::Report;
 pub(crate) use scene::{own_questdb, remove_dir};
 pub(crate) use server::pause;
 
@@ -55,11 +63,22 @@ pub(crate) enum Drill {
     SlowNetwork,
     /// PostgreSQL is frozen (SIGSTOP) at random moments, and thaws
     StallPostgres,
+    /// The primary of highly available events is killed (-9); on servers of the drill's own
+    KillRedisPrimary,
+    /// A stream is trimmed before its group has read it; on a server of the drill's own
+    TrimUnread,
 }
 
 impl Drill {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::KillBot, Self::KillQuestdb, Self::PoisonRow, Self::SlowNetwork, Self::StallPostgres];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::KillBot,
+        Self::KillQuestdb,
+        Self::PoisonRow,
+        Self::KillRedisPrimary,
+        Self::TrimUnread,
+        Self::SlowNetwork,
+        Self::StallPostgres,
+    ];
 
     /// The name that is typed.
     pub(crate) fn name(self) -> &'static str {
@@ -69,6 +88,8 @@ impl Drill {
             Self::PoisonRow => "poison-row",
             Self::SlowNetwork => "slow-network",
             Self::StallPostgres => "stall-postgres",
+            Self::KillRedisPrimary => "kill-redis-primary",
+            Self::TrimUnread => "trim-unread",
         }
     }
 
@@ -80,6 +101,8 @@ impl Drill {
             Self::PoisonRow => "QuestDB refuses a row",
             Self::SlowNetwork => "the network to Redis is slow, then cut without a word",
             Self::StallPostgres => "PostgreSQL stops answering and comes back",
+            Self::KillRedisPrimary => "the primary for events is killed (-9) under `up --ha`",
+            Self::TrimUnread => "a stream is trimmed before a group has read it",
         }
     }
 
@@ -96,14 +119,18 @@ impl Drill {
                 "record() and tokens in memory do not wait; each call ends by its deadline, the first good one at most \
                  1 s after the thaw"
             }
+            Self::KillRedisPrimary => {
+                "another server takes writes within 4 s; no acknowledged event is lost, none is there twice"
+            }
+            Self::TrimUnread => "the stream keeps its cap; the group is told exactly how many events it missed",
         }
     }
 
     /// Rounds where nobody says how many.
     pub(crate) fn rounds_default(self) -> u32 {
         match self {
-            Self::KillBot | Self::PoisonRow => 5,
-            Self::KillQuestdb | Self::SlowNetwork | Self::StallPostgres => 3,
+            Self::KillBot | Self::PoisonRow | Self::TrimUnread => 5,
+            Self::KillQuestdb | Self::KillRedisPrimary | Self::SlowNetwork | Self::StallPostgres => 3,
         }
     }
 }
@@ -120,18 +147,72 @@ pub(crate) struct Break {
 }
 
 /// Runs one drill; what it left is removed where every promise was kept.
-pub(crate) fn run(drill: Drill, rounds: u32, global: &Global, bar: &ProgressBar) -> anyhow::Result<Report> {
+pub(crate) fn run(drill: Drill, rounds: u32, global: &Global, bar: &ProgressBar) -> anyhow::Result<Outcome> {
+    match drill {
+        Drill::KillBot | Drill::KillQuestdb | Drill::PoisonRow | Drill::StallPostgres => {
+            run_rows(drill, rounds, global, bar).map(Outcome::Rows)
+        }
+        Drill::SlowNetwork => slow_network::run(rounds, global, bar).map(Outcome::Prices),
+        Drill::KillRedisPrimary | Drill::TrimUnread => run_events(drill, rounds, global, bar).map(Outcome::Events),
+    }
+}
+
+/// What a drill says.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Outcome {
+    Rows(Report),
+    Events(EventsReport),
+    Prices(slow_network::Report),
+}
+
+impl Outcome {
+    pub(crate) fn ok(&self) -> bool {
+        match self {
+            Self::Rows(report) => report.ok,
+            Self::Events(report) => report.ok,
+            Self::Prices(report) => report.ok,
+        }
+    }
+
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Rows(report) => report.words(),
+            Self::Events(report) => report.words(),
+            Self::Prices(report) => report.words(),
+        }
+    }
+}
+
+/// On servers of the drill's own, below the data directory; they are gone afterwards.
+fn run_events(drill: Drill, rounds: u32, global: &Global, bar: &ProgressBar) -> anyhow::Result<EventsReport> {
+    std::fs::create_dir_all(&global.data).with_context(|| format!("cannot make {}", global.data.display()))?;
+    let data = global.data.canonicalize().with_context(|| format!("cannot open {}", global.data.display()))?;
+    let drills = data.join("drills");
+    let _lock = scene::lock(&drills)?;
+    let replicated = drill == Drill::KillRedisPrimary;
+    let servers = if replicated { Servers::EVENTS_HA } else { Servers::only(ServerName::RedisEvents) };
+    let own = OwnStack::start(&drills.join(drill.name()), servers)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        match drill {
+            Drill::KillRedisPrimary => Box::pin(kill_redis_primary::run(&own, rounds, bar)).await,
+            _ => trim_unread::run(&own, rounds, bar).await,
+        }
+    })
+}
+
+fn run_rows(drill: Drill, rounds: u32, global: &Global, bar: &ProgressBar) -> anyhow::Result<Report> {
     let mut scene = Scene::set(drill, global)?;
     let mut calls = None;
     let ran = match drill {
         Drill::KillBot => kill_bot::run(&mut scene, rounds, bar),
         Drill::KillQuestdb => kill_questdb::run(&mut scene, rounds, bar),
-        Drill::PoisonRow => poison_row::run(&mut scene, rounds, bar),
-        Drill::SlowNetwork => anyhow::bail!("slow-network has a stage of its own"),
         Drill::StallPostgres => stall_postgres::run(&mut scene, &global.load()?, rounds, bar).map(|(breaks, seen)| {
             calls = Some(seen);
             breaks
         }),
+        _ => poison_row::run(&mut scene, rounds, bar),
     };
     bar.set_message("reading every row back");
     let judged = ran.and_then(|breaks| scene.judge().map(|judged| (breaks, judged)));

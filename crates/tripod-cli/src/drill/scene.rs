@@ -198,7 +198,7 @@ pub(crate) fn remove_dir(dir: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn lock(drills: &Path) -> anyhow::Result<File> {
+pub(super) fn lock(drills: &Path) -> anyhow::Result<File> {
     std::fs::create_dir_all(drills).with_context(|| format!("cannot make {}", drills.display()))?;
     let path = drills.join("lock");
     let lock = File::options().create(true).write(true).truncate(false).open(&path);

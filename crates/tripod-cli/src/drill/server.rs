@@ -1,8 +1,10 @@
 //! What a drill asks of QuestDB: its table, the rows in it, nothing that Tripod itself has counted.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 use tripod::tape::Row as _;
 use tripod::tape::questdb::QuestDbHttp;
@@ -135,4 +137,15 @@ pub(super) fn windows_end(spans: impl Iterator<Item = u64>) -> u64 {
 /// The time from which a drill's rows count: now.
 pub(super) fn base_now() -> i64 {
     Timestamp::now().as_nanos()
+}
+
+/// A handle on exactly this process.
+pub(super) fn hold(pid: u32) -> anyhow::Result<OwnedFd> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("the server has no process id")?;
+    pidfd_open(pid, PidfdFlags::empty()).context("the server has ended by itself")
+}
+
+/// kill -9 of a process of the drill's own.
+pub(super) fn kill_process(pid: u32) -> anyhow::Result<()> {
+    pidfd_send_signal(hold(pid)?, Signal::KILL).context("the server cannot be killed")
 }

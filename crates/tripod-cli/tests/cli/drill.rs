@@ -12,7 +12,7 @@ use tripod_stack::{ServerName, Servers, TestStack};
 use crate::run::{Said, run, tripod};
 
 /// The contract `drill run`.
-const FIELDS: [&str; 9] =
+pub(crate) const FIELDS: [&str; 9] =
     ["drill", "rounds", "recorded", "lost", "doubled", "max_stall_us", "recovery_ms", "promise", "ok"];
 
 fn questdb() -> TestStack {

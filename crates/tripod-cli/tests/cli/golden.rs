@@ -11,7 +11,7 @@ fn help_lists_what_works_and_nothing_else() {
     insta::assert_snapshot!("help", run(dir.path(), &["--help"]).golden(dir.path()));
     for command in [
         "up", "down", "status", "migrate", "replay", "tape", "journal", "deliver", "drill", "bench", "tokens",
-        "settings", "prices", "signals", "config",
+        "events", "settings", "prices", "signals", "config",
     ] {
         insta::assert_snapshot!(format!("help-{command}"), run(dir.path(), &[command, "--help"]).golden(dir.path()));
     }
@@ -28,6 +28,10 @@ fn help_lists_what_works_and_nothing_else() {
         &["tokens", "import"],
         &["tokens", "fetch"],
         &["tokens", "changes"],
+        &["events", "tail"],
+        &["events", "groups"],
+        &["events", "redrive"],
+        &["events", "publish"],
         &["settings", "get"],
         &["settings", "set"],
         &["settings", "history"],
@@ -114,7 +118,16 @@ fn the_drills_are_listed_with_what_each_promises() {
     insta::assert_snapshot!("drill-ls", run(dir.path(), &["drill", "ls"]).golden(dir.path()));
     let listed = run(dir.path(), &["drill", "ls", "--json"]).json();
     let names: Vec<_> = listed.as_array().unwrap().iter().map(|drill| drill["drill"].as_str().unwrap()).collect();
-    assert_eq!(names, ["kill-bot", "kill-questdb", "poison-row", "slow-network", "stall-postgres"]);
+    let all = [
+        "kill-bot",
+        "kill-questdb",
+        "poison-row",
+        "kill-redis-primary",
+        "trim-unread",
+        "slow-network",
+        "stall-postgres",
+    ];
+    assert_eq!(names, all);
 }
 
 #[test]

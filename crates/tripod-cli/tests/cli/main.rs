@@ -3,6 +3,7 @@
 
 mod doctor;
 mod drill;
+mod events;
 mod golden;
 mod input;
 mod prices;

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use tripod_stack::{RunState, ServerName, down};
+use tripod_stack::{RunState, ServerName, Servers, down};
 
 use crate::scene::{Scene, command_line, eventually, is_root, kill_9, processes_with, questdb_jar};
 
@@ -13,7 +13,7 @@ fn what_is_killed_comes_back_also_under_a_new_supervisor() {
     let scene = Scene::new();
     let first = scene.up();
     assert_eq!(scene.redis("redis.events", "tripod_bot", "XADD stream 1-1 field value"), "$3 1-1");
-    for server in ServerName::ALL {
+    for server in Servers::ALL.iter() {
         let before = scene.pid(server).unwrap();
         kill_9(before);
         eventually("it was started again", || scene.pid(server).is_some_and(|pid| pid != before));
@@ -34,7 +34,7 @@ fn what_is_killed_comes_back_also_under_a_new_supervisor() {
     assert!(second.notes.iter().any(|note| note.contains("supervisor")), "{:?}", second.notes);
     assert_ne!(second.supervisor_pid, first.supervisor_pid);
     assert_eq!(scene.pids(), pids);
-    for server in ServerName::ALL {
+    for server in Servers::ALL.iter() {
         let before = scene.pid(server).unwrap();
         kill_9(before);
         eventually("an adopted one is started again too", || scene.pid(server).is_some_and(|pid| pid != before));
@@ -160,7 +160,7 @@ fn a_port_that_is_taken_between_choice_and_start_is_replaced() {
     let scene = Scene::new();
     let conf = scene.data().join("stack/questdb/conf/server.conf");
     let mut options = scene.options();
-    options.servers = tripod_stack::Servers::only(ServerName::QuestDb);
+    options.servers = Servers::only(ServerName::QuestDb);
     let (report, taken) = std::thread::scope(|scope| {
         let thief = scope.spawn(|| {
             let mut taken = None;

@@ -13,6 +13,7 @@ mod healing;
 mod lifecycle;
 mod lost_state;
 mod refusals;
+mod replication;
 mod scene;
 mod secrecy;
 mod test_stack;

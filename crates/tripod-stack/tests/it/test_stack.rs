@@ -23,7 +23,7 @@ fn servers_answer_die_come_back_and_leave_nothing() {
     assert!(states.iter().all(|server| server.state == RunState::Running), "{states:?}");
     assert!(states.iter().all(|server| server.version.is_some()), "{states:?}");
 
-    for server in ServerName::ALL {
+    for server in Servers::ALL.iter() {
         let before = stack.pid(server).unwrap();
         stack.kill(server).unwrap();
         assert_eq!(stack.pid(server), None, "{server} stays dead without a supervisor");

@@ -65,6 +65,10 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     within("events.cap", config.events.cap, &(1..=10_000_000))?;
     within("events.payload_bytes_max", config.events.payload_bytes_max, &(64..=16_777_216))?;
     within("events.claim_after_ms", config.events.claim_after_ms, &(100..=86_400_000))?;
+    within("events.handler_deadline_ms", config.events.handler_deadline_ms, &(10..=3_600_000))?;
+    within("events.tries_max", config.events.tries_max, &(1..=1000))?;
+    within("events.dead_cap", config.events.dead_cap, &(1..=10_000_000))?;
+    within("events.republish_window_ms", config.events.republish_window_ms, &(0..=600_000))?;
     prefix("events.key_prefix", &config.events.key_prefix)
 }
 

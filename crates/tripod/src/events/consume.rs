@@ -1,4 +1,4 @@
-//! Reads a topic as one of a group.
+//! Reads a topic as one of a group. How handlers are run stands in `run`.
 //!
 //! Constraints: an event is acknowledged only after its handler succeeded; what a dead consumer left is claimed by a live
 //! one; a group that vanished (a flush, a failover, a person) is made again where this consumer stood, and nothing here
@@ -16,21 +16,26 @@
 //! delivered to it is pending and claimed later.
 
 use std::collections::BTreeSet;
-use std::fmt::Display;
-use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::redis::{Value, cmd};
-use futures_util::future::poll_immediate;
 
 use super::entry::{Entry, parse_entry};
+use super::wait::Waiter;
 use super::{Event, EventId, Topic};
-use crate::error::{Advice, Error, Result};
-use crate::redis::{Dedicated, GROUP_CLAIM, GROUP_CREATE, GROUP_LEAVE, GROUP_READ, Label, Link, backoff, code_of};
-use crate::value::Uuid;
+use crate::config;
+use crate::error::{Error, Result};
+use crate::redis::{
+    DEAD_LETTER, GROUP_CLAIM, GROUP_CREATE, GROUP_LEAVE, GROUP_READ, GROUP_RENEW, Label, Link, code_of,
+};
+use crate::value::{Timestamp, Uuid};
 
 /// Ids that one claim looks at; more would hold up the server (100: 0.3 ms).
 const CLAIM_PAGE: usize = 100;
+
+/// Characters of a dead letter's reason at most.
+const REASON_CHARS_MAX: usize = 500;
 
 /// Ids remembered as not acknowledged, for the place where a vanished group begins again. Beyond it the oldest are
 /// forgotten; a stream at its default cap does not hold more either.
@@ -75,8 +80,15 @@ pub struct ConsumerCounts {
     pub claimed: u64,
     /// Events acknowledged.
     pub acknowledged: u64,
-    /// Events whose handler failed; they are delivered again later.
+    /// Handlers that failed, panicked or did not finish in time; their events come again, up to `tries_max` deliveries.
     pub failed: u64,
+    /// Events put into the dead letters by this consumer.
+    pub dead: u64,
+    /// Events of this consumer that another one claimed meanwhile: it was slow, or the link was away.
+    pub taken_over: u64,
+    /// Events that the cap trimmed before the group could read them, as far as this consumer was the one to be told; over
+    /// all consumers of the group each is told once.
+    pub trimmed_unread: u64,
     /// Pending ids whose entries the cap had trimmed; collected by this consumer.
     pub trimmed_pending: u64,
     /// Times the group had vanished and was made again.
@@ -86,18 +98,18 @@ pub struct ConsumerCounts {
 /// One of a group. Not `Clone`: the server tells consumers apart by name.
 pub struct Consumer {
     link: Link,
-    topic: Topic,
-    group: Label,
+    pub(super) topic: Topic,
+    pub(super) group: Label,
     name: Label,
-    options: ConsumerOptions,
-    claim_after: Duration,
-    connection: Option<Dedicated>,
+    pub(super) options: ConsumerOptions,
+    pub(super) settings: Arc<config::Events>,
+    waiter: Waiter,
     claim_cursor: String,
     claim_due: Instant,
     /// The newest id given out, or where the group stood at the start.
     newest: EventId,
     outstanding: BTreeSet<EventId>,
-    counts: ConsumerCounts,
+    pub(super) counts: ConsumerCounts,
 }
 
 impl std::fmt::Debug for Consumer {
@@ -116,7 +128,7 @@ impl Consumer {
         link: Link,
         topic: Topic,
         group: Label,
-        claim_after: Duration,
+        settings: Arc<config::Events>,
         options: ConsumerOptions,
     ) -> Result<Self> {
         if options.batch == 0 {
@@ -135,9 +147,9 @@ impl Consumer {
             topic,
             group,
             name,
+            waiter: Waiter::new(options.block),
             options,
-            claim_after,
-            connection: None,
+            settings,
             claim_cursor: "0-0".to_owned(),
             claim_due: Instant::now(),
             newest: EventId::default(),
@@ -185,79 +197,21 @@ impl Consumer {
         if ids.is_empty() {
             return Ok(());
         }
+        self.counts.acknowledged += self.acknowledge(ids).await?;
+        Ok(())
+    }
+
+    async fn acknowledge(&mut self, ids: &[EventId]) -> Result<u64> {
         let mut command = cmd("XACK");
         command.arg(&self.topic.stream).arg(self.group.as_str());
         for id in ids {
             command.arg(id.to_string());
         }
         let acknowledged: u64 = self.link.query("acknowledge", &command).await?;
-        self.counts.acknowledged += acknowledged;
         for id in ids {
             self.outstanding.remove(id);
         }
-        Ok(())
-    }
-
-    /// Gives each event to `handler` and acknowledges those it succeeds with, until `until` is done; the event in hand is
-    /// finished first. An event whose handler fails is delivered again after `claim_after`, to this consumer or another.
-    /// Trouble with the server is logged and waited out.
-    ///
-    /// # Errors
-    /// What no waiting mends: [`Error::Refused`] and the like.
-    pub async fn run<H, F, E>(&mut self, mut handler: H, until: impl Future<Output = ()> + Send) -> Result<()>
-    where
-        H: FnMut(Event) -> F + Send,
-        F: Future<Output = Result<(), E>> + Send,
-        E: Display + Send,
-    {
-        let mut until = std::pin::pin!(until);
-        let mut pauses = None;
-        let mut done: Vec<EventId> = Vec::new();
-        loop {
-            // An acknowledgement that failed comes before anything new, or a crash would do all of it again. It is never
-            // cut short: the server would have it and `counts` would not.
-            let step = match self.ack(&done).await {
-                Ok(()) => {
-                    done.clear();
-                    tokio::select! {
-                        biased;
-                        () = &mut until => break,
-                        step = self.next() => step,
-                    }
-                }
-                Err(error) => Err(error),
-            };
-            let events = match step {
-                Ok(events) => {
-                    pauses = None;
-                    events
-                }
-                Err(error) if error.advice() == Advice::Fix => return Err(error),
-                Err(error) => {
-                    tracing::warn!(topic = %self.topic.name, group = %self.group, %error, "reading events; trying again");
-                    let pause = pauses.get_or_insert_with(|| Box::new(backoff())).next().unwrap_or(self.options.block);
-                    tokio::select! {
-                        biased;
-                        () = &mut until => break,
-                        () = tokio::time::sleep(pause) => continue,
-                    }
-                }
-            };
-            for event in events {
-                let id = event.id;
-                match handler(event).await {
-                    Ok(()) => done.push(id),
-                    Err(error) => {
-                        self.counts.failed += 1;
-                        tracing::warn!(topic = %self.topic.name, group = %self.group, %id, %error, "event not handled");
-                    }
-                }
-                if poll_immediate(&mut until).await.is_some() {
-                    return self.ack(&done).await;
-                }
-            }
-        }
-        self.ack(&done).await
+        Ok(acknowledged)
     }
 
     /// Leaves the group. With something pending its name stays, and a live consumer claims what is pending.
@@ -287,7 +241,7 @@ impl Consumer {
     /// part of a script, and outside of one the group's read counter does not survive a restart of the server.
     async fn read(&mut self) -> Result<Vec<Event>> {
         let (position, events) = self.read_now().await?;
-        if !events.is_empty() || !self.await_event(&position).await? {
+        if !events.is_empty() || !self.waiter.await_event(&self.link, &self.topic.stream, &position).await? {
             return Ok(events);
         }
         // Another one of the group may have been faster; then this is empty too.
@@ -296,80 +250,121 @@ impl Consumer {
 
     /// Where the group stood, and what comes after.
     async fn read_now(&mut self) -> Result<(String, Vec<Event>)> {
-        let mut command = GROUP_READ.call(1);
-        command.arg(&self.topic.stream).arg(self.group.as_str()).arg(self.name.as_str()).arg(self.options.batch);
-        let (position, entries): (String, Vec<Value>) = self.link.script("read events", &GROUP_READ, &command).await?;
-        let events = self.take_in(entries, false);
-        if let Some(last) = events.last() {
-            self.newest = self.newest.max(last.id);
+        let mut command = GROUP_READ.call(2);
+        command.arg(&self.topic.stream).arg(&self.topic.trimmed);
+        command.arg(self.group.as_str()).arg(self.name.as_str()).arg(self.options.batch);
+        let (position, entries, missed): (String, Vec<Value>, u64) =
+            self.link.script("read events", &GROUP_READ, &command).await?;
+        if missed > 0 {
+            self.counts.trimmed_unread += missed;
+            tracing::error!(
+                topic = %self.topic.name, group = %self.group, missed,
+                "the cap trimmed events before this group could read them"
+            );
         }
+        let tries = vec![1; entries.len()];
+        let events = self.take_in(entries, &tries).await?;
         Ok((position, events))
-    }
-
-    /// Whether the stream got an entry after `position` within the block time.
-    async fn await_event(&mut self, position: &str) -> Result<bool> {
-        if self.connection.as_ref().is_none_or(Dedicated::is_broken) {
-            self.connection = None;
-            self.connection = Some(self.link.dedicated().await?);
-        }
-        let Some(connection) = &mut self.connection else {
-            return Ok(false);
-        };
-        // 0 would mean to wait for ever.
-        let block_ms = u64::try_from(self.options.block.as_millis()).unwrap_or(u64::MAX).max(1);
-        let mut command = cmd("XREAD");
-        command.arg("COUNT").arg(1).arg("BLOCK").arg(block_ms);
-        command.arg("STREAMS").arg(&self.topic.stream).arg(position);
-        let answer: Value = connection.query("await events", &command, self.options.block).await?;
-        Ok(answer != Value::Nil)
     }
 
     /// Claims one page; the next one is due at once as long as there is more.
     async fn claim(&mut self) -> Result<Vec<Event>> {
-        let mut command = GROUP_CLAIM.call(2);
-        command.arg(&self.topic.stream).arg(&self.topic.trimmed);
+        let mut command = GROUP_CLAIM.call(3);
+        command.arg(&self.topic.stream).arg(&self.topic.trimmed).arg(&self.topic.dead);
         command.arg(self.group.as_str()).arg(self.name.as_str());
-        command.arg(u64::try_from(self.claim_after.as_millis()).unwrap_or(u64::MAX));
+        command.arg(self.settings.claim_after_ms);
         command.arg(&self.claim_cursor).arg(CLAIM_PAGE.min(self.options.batch));
-        let (cursor, entries, gone): (String, Vec<Value>, Vec<String>) =
+        command.arg(self.settings.tries_max).arg(self.settings.dead_cap).arg(Timestamp::now().as_millis());
+        let (cursor, entries, tries, trimmed, dead): (String, Vec<Value>, Vec<u64>, u64, u64) =
             self.link.script("claim", &GROUP_CLAIM, &command).await?;
         self.claim_due = match cursor.as_str() {
             "0-0" => Instant::now() + self.claim_pause(),
             _ => Instant::now(),
         };
         self.claim_cursor = cursor;
-        if !gone.is_empty() {
-            let trimmed = gone.iter().fold(0_u64, |n, _| n + 1);
+        if dead > 0 {
+            self.counts.dead += dead;
+            tracing::error!(topic = %self.topic.name, group = %self.group, dead, "events were put into the dead letters");
+        }
+        if trimmed > 0 {
             self.counts.trimmed_pending += trimmed;
             tracing::error!(
                 topic = %self.topic.name, group = %self.group, trimmed,
                 "events were delivered, not acknowledged, and trimmed by the cap: nobody will handle them"
             );
         }
-        Ok(self.take_in(entries, true))
+        self.take_in(entries, &tries).await
     }
 
     /// Half of the time after which something may be claimed: it then waits at most one and a half times as long.
     fn claim_pause(&self) -> Duration {
-        (self.claim_after / 2).clamp(Duration::from_millis(50), Duration::from_secs(10))
+        (self.claim_after() / 2).clamp(Duration::from_millis(50), Duration::from_secs(10))
     }
 
-    fn take_in(&mut self, entries: Vec<Value>, claimed: bool) -> Vec<Event> {
-        let mut events = Vec::with_capacity(entries.len());
-        for entry in entries {
+    pub(super) fn claim_after(&self) -> Duration {
+        Duration::from_millis(self.settings.claim_after_ms)
+    }
+
+    async fn take_in(&mut self, entries: Vec<Value>, tries: &[u64]) -> Result<Vec<Event>> {
+        let (mut events, mut for_others) = (Vec::with_capacity(entries.len()), Vec::new());
+        for (entry, tries) in entries.into_iter().zip(tries) {
             // A trimmed one has no content here and leaves the pending list through the claim, which counts it.
-            if let Some(Entry::Event(event)) = parse_entry(entry, claimed) {
+            let Some(Entry::Event(event)) = parse_entry(entry, *tries > 1) else { continue };
+            self.newest = self.newest.max(event.id);
+            if event.group.as_deref().is_some_and(|group| group != self.group.as_str()) {
+                for_others.push(event.id);
+            } else {
                 self.outstanding.insert(event.id);
-                events.push(event);
+                events.push(Event { tries: *tries, ..event });
             }
         }
         while self.outstanding.len() > OUTSTANDING_MAX {
             self.outstanding.pop_first();
         }
-        let count = events.iter().fold(0_u64, |n, _| n + 1);
-        self.counts.delivered += count;
-        self.counts.claimed += if claimed { count } else { 0 };
-        events
+        let count = |events: &mut dyn Iterator<Item = &Event>| events.fold(0_u64, |n, _| n + 1);
+        self.counts.delivered += count(&mut events.iter());
+        self.counts.claimed += count(&mut events.iter().filter(|event| event.claimed));
+        if !for_others.is_empty() {
+            // Where this fails they come again and are passed over again.
+            let _ = self.acknowledge(&for_others).await;
+        }
+        Ok(events)
+    }
+
+    /// Says that these are still being worked at; gives those that are still this consumer's.
+    pub(super) async fn renew(&mut self, ids: &[EventId]) -> Result<BTreeSet<EventId>> {
+        let mut command = GROUP_RENEW.call(1);
+        command.arg(&self.topic.stream).arg(self.group.as_str()).arg(self.name.as_str());
+        for id in ids {
+            command.arg(id.to_string());
+        }
+        let kept: Vec<String> = self.link.script("renew", &GROUP_RENEW, &command).await?;
+        kept.iter().map(|id| id.parse()).collect()
+    }
+
+    /// Puts an event of this consumer into the dead letters, with the reason; the group is done with it. When it returns
+    /// Ok, it is there, or it was not this consumer's any more, or the cap had trimmed it (counted).
+    ///
+    /// # Errors
+    /// As every call of [`Link`]; the call can be repeated.
+    pub async fn bury(&mut self, id: EventId, reason: &str) -> Result<()> {
+        let reason: String =
+            reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_CHARS_MAX).collect();
+        let mut command = DEAD_LETTER.call(3);
+        command.arg(&self.topic.stream).arg(&self.topic.trimmed).arg(&self.topic.dead);
+        command.arg(self.group.as_str()).arg(self.name.as_str()).arg(id.to_string()).arg(&reason);
+        command.arg(self.settings.dead_cap).arg(Timestamp::now().as_millis());
+        let done: i64 = self.link.script("dead letter", &DEAD_LETTER, &command).await?;
+        self.outstanding.remove(&id);
+        match done {
+            1 => {
+                self.counts.dead += 1;
+                tracing::error!(topic = %self.topic.name, group = %self.group, %id, reason, "put into the dead letters");
+            }
+            -1 => self.counts.trimmed_pending += 1,
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Where a vanished group begins again: before the first event that this consumer has not acknowledged.
@@ -391,8 +386,8 @@ impl Consumer {
     }
 
     async fn make_group(&self, start: &str) -> Result<()> {
-        let mut command = GROUP_CREATE.call(1);
-        command.arg(&self.topic.stream).arg(self.group.as_str()).arg(start);
+        let mut command = GROUP_CREATE.call(2);
+        command.arg(&self.topic.stream).arg(&self.topic.trimmed).arg(self.group.as_str()).arg(start);
         self.link.script::<u64>("make group", &GROUP_CREATE, &command).await.map(drop)
     }
 

@@ -13,6 +13,10 @@ use crate::value::Timestamp;
 pub(super) const TYPE: &str = "type";
 pub(super) const TIME: &str = "time";
 pub(super) const PAYLOAD: &str = "payload";
+/// Only where there is one: the publisher's key; the id that it had when it was published first; the one group it is for.
+pub(super) const KEY: &str = "key";
+pub(super) const FIRST: &str = "first";
+pub(super) const GROUP: &str = "group";
 
 /// An entry's id in its stream: the server's milliseconds and a counter. Later entries have greater ids.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,13 +55,31 @@ pub struct Event {
     pub kind: String,
     /// When it was published, by the publisher's clock; `None` where somebody else added an entry without it.
     pub time: Option<Timestamp>,
+    /// The publisher's key.
+    pub key: Option<String>,
+    /// The id that it had first, where it was published again: after a primary was lost with it, or from the dead letters.
+    pub first_id: Option<EventId>,
+    /// The one group that it is for, where it was published again for that one alone.
+    pub group: Option<String>,
     /// The payload's bytes, JSON as [`super::Draft::new`] wrote it.
     pub payload: Vec<u8>,
     /// Delivered before, to a consumer that did not acknowledge it: its effect may be there already.
     pub claimed: bool,
+    /// Which delivery to this group this is: 1 the first time.
+    pub tries: u64,
 }
 
 impl Event {
+    /// What an effect of this event is to be kept under, so that it exists once however often the event comes: the
+    /// publisher's key, or the id that the event had first.
+    #[must_use]
+    pub fn effect_key(&self) -> String {
+        match &self.key {
+            Some(key) => key.clone(),
+            None => self.first_id.unwrap_or(self.id).to_string(),
+        }
+    }
+
     /// The payload as a type.
     ///
     /// # Errors
@@ -87,7 +109,17 @@ pub(super) fn parse_entry(value: Value, claimed: bool) -> Option<Entry> {
         Value::Nil => return Some(Entry::Gone),
         _ => return None,
     };
-    let mut event = Event { id, kind: String::new(), time: None, payload: Vec::new(), claimed };
+    let mut event = Event {
+        id,
+        kind: String::new(),
+        time: None,
+        key: None,
+        first_id: None,
+        group: None,
+        payload: Vec::new(),
+        claimed,
+        tries: 1,
+    };
     let mut fields = fields.into_iter();
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
         let (Value::BulkString(name), Value::BulkString(value)) = (name, value) else { return None };
@@ -95,14 +127,21 @@ pub(super) fn parse_entry(value: Value, claimed: bool) -> Option<Entry> {
             name if name == TYPE.as_bytes() => event.kind = String::from_utf8_lossy(&value).into_owned(),
             name if name == TIME.as_bytes() => event.time = parse_time(&value),
             name if name == PAYLOAD.as_bytes() => event.payload = value,
+            name if name == KEY.as_bytes() => event.key = String::from_utf8(value).ok(),
+            name if name == FIRST.as_bytes() => event.first_id = text_of(&value).and_then(|id| id.parse().ok()),
+            name if name == GROUP.as_bytes() => event.group = String::from_utf8(value).ok(),
             _ => {}
         }
     }
     Some(Entry::Event(event))
 }
 
-fn parse_time(text: &[u8]) -> Option<Timestamp> {
-    let millis: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+fn text_of(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+pub(super) fn parse_time(text: &[u8]) -> Option<Timestamp> {
+    let millis: i64 = text_of(text)?.parse().ok()?;
     Timestamp::from_nanos(millis.checked_mul(1_000_000)?).ok()
 }
 

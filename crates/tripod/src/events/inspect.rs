@@ -12,9 +12,10 @@ use std::collections::HashMap;
 use ::redis::{FromRedisValue, Value, cmd, from_redis_value_ref};
 use serde::Serialize;
 
-use super::{EventId, Topic};
+use super::entry::{Entry, parse_entry};
+use super::{Event, EventId, Topic};
 use crate::error::{Error, Result, Server};
-use crate::redis::{Link, code_of};
+use crate::redis::{Label, Link, code_of};
 
 /// Entries in one page when a backlog or a pending list has to be counted.
 const PAGE: usize = 250;
@@ -31,6 +32,34 @@ pub struct EventInfo {
     pub cap: u64,
     /// Its groups, by name.
     pub groups: Vec<GroupInfo>,
+    /// Dead letters kept.
+    pub dead: u64,
+}
+
+/// An event that a group was given and has not acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PendingInfo {
+    /// Its id.
+    pub id: String,
+    /// The consumer that has it.
+    pub consumer: String,
+    /// Milliseconds since it was given to that one, or since that one said that it is still at work on it.
+    pub idle_ms: u64,
+    /// How often it was delivered.
+    pub tries: u64,
+}
+
+/// One consumer of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ConsumerInfo {
+    /// Its name.
+    pub name: String,
+    /// Events pending on it.
+    pub pending: u64,
+    /// Milliseconds since it was last heard of.
+    pub idle_ms: u64,
 }
 
 /// How far a group is.
@@ -57,7 +86,8 @@ pub(super) async fn info(link: &Link, topic: &Topic, cap: u64) -> Result<Option<
     facts.cmd("XINFO").arg("STREAM").arg(&topic.stream);
     facts.cmd("XINFO").arg("GROUPS").arg(&topic.stream);
     facts.cmd("HGETALL").arg(&topic.trimmed);
-    let (stream, groups, trimmed): (Value, Vec<Value>, HashMap<String, u64>) =
+    facts.cmd("XLEN").arg(&topic.dead);
+    let (stream, groups, trimmed, dead): (Value, Vec<Value>, HashMap<String, u64>, u64) =
         match link.pipeline("stream info", &facts).await {
             Ok(answers) => answers,
             Err(error) if is_missing(&error) => return Ok(None),
@@ -85,7 +115,55 @@ pub(super) async fn info(link: &Link, topic: &Topic, cap: u64) -> Result<Option<
         });
     }
     infos.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Some(EventInfo { topic: topic.name.to_string(), length: stream.length, cap, groups: infos }))
+    Ok(Some(EventInfo { topic: topic.name.to_string(), length: stream.length, cap, groups: infos, dead }))
+}
+
+pub(super) async fn newest(link: &Link, topic: &Topic, limit: usize) -> Result<Vec<Event>> {
+    let mut command = cmd("XREVRANGE");
+    command.arg(&topic.stream).arg("+").arg("-").arg("COUNT").arg(limit.max(1));
+    let entries: Vec<Value> = link.query("newest events", &command).await?;
+    let event = |entry| match parse_entry(entry, false) {
+        Some(Entry::Event(event)) => Some(event),
+        _ => None,
+    };
+    Ok(entries.into_iter().rev().filter_map(event).collect())
+}
+
+pub(super) async fn pending(link: &Link, topic: &Topic, group: &Label, limit: usize) -> Result<Vec<PendingInfo>> {
+    let mut command = cmd("XPENDING");
+    command.arg(&topic.stream).arg(group.as_str()).arg("-").arg("+").arg(limit.max(1));
+    let rows: Vec<(String, String, u64, u64)> = link.query("list pending", &command).await?;
+    let info = |(id, consumer, idle_ms, tries)| PendingInfo { id, consumer, idle_ms, tries };
+    Ok(rows.into_iter().map(info).collect())
+}
+
+pub(super) async fn consumers(link: &Link, topic: &Topic, group: &Label) -> Result<Vec<ConsumerInfo>> {
+    let mut command = cmd("XINFO");
+    command.arg("CONSUMERS").arg(&topic.stream).arg(group.as_str());
+    let rows: Vec<Value> = link.query("list consumers", &command).await?;
+    let info = |row: &Value| {
+        Some(ConsumerInfo { name: field(row, "name")?, pending: field(row, "pending")?, idle_ms: field(row, "idle")? })
+    };
+    rows.iter().map(|row| info(row).ok_or_else(|| unexpected("XINFO CONSUMERS"))).collect()
+}
+
+/// How long a stream is, and its first entry; none where it has none.
+pub(super) async fn edge(link: &Link, topic: &Topic) -> Result<Option<(u64, EventId)>> {
+    let mut command = cmd("XINFO");
+    command.arg("STREAM").arg(&topic.stream);
+    match link.query::<Value>("stream info", &command).await {
+        Ok(stream) => {
+            let stream = Stream::parse(&stream).ok_or_else(|| unexpected("XINFO STREAM"))?;
+            Ok(stream.first.map(|first| (stream.length, first)))
+        }
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Entries behind an id, up to now.
+pub(super) async fn count_behind(link: &Link, topic: &Topic, after: EventId) -> Result<u64> {
+    count_after(link, topic, after, EventId { millis: u64::MAX, sequence: u64::MAX }).await
 }
 
 pub(super) async fn topics(link: &Link, prefix: &str) -> Result<Vec<String>> {

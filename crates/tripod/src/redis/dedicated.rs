@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Cmd, FromRedisValue};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::fault::{breaks_connection, classify};
@@ -16,12 +17,14 @@ pub(crate) struct Dedicated {
     address: String,
     server: Server,
     deadline: Duration,
+    /// Of the link that it was opened by: what happens to that one's connection happens to the server.
+    changes: watch::Receiver<u64>,
     broken: bool,
 }
 
 impl Dedicated {
-    pub(super) fn new(opened: Opened, server: Server, deadline: Duration) -> Self {
-        Self { connection: opened.connection, address: opened.address, server, deadline, broken: false }
+    pub(super) fn new(opened: Opened, server: Server, deadline: Duration, changes: watch::Receiver<u64>) -> Self {
+        Self { connection: opened.connection, address: opened.address, server, deadline, changes, broken: false }
     }
 
     /// Runs one command that the server may hold back for `block`. The deadline begins after that: a read given up
@@ -31,7 +34,15 @@ impl Dedicated {
     pub(crate) async fn query<T: FromRedisValue>(&mut self, what: &str, command: &Cmd, block: Duration) -> Result<T> {
         self.broken = true;
         let after = block + self.deadline;
-        match timeout(after, command.query_async(&mut self.connection)).await {
+        let answer = tokio::select! {
+            biased;
+            answer = timeout(after, command.query_async(&mut self.connection)) => answer,
+            _ = self.changes.changed() => {
+                let source = "the server was lost or replaced while it was waited for".into();
+                return Err(Error::Unreachable { server: self.server, address: self.address.clone(), source });
+            }
+        };
+        match answer {
             Ok(Ok(answer)) => {
                 self.broken = false;
                 Ok(answer)

@@ -39,6 +39,8 @@ pub(super) fn classify(server: Server, address: &str, error: RedisError) -> Erro
             Some("NOPERM") => format!("{words}; the user's ACL rules lack it, see `tripod doctor`"),
             _ => "the login; check user and password of this section of the config".to_owned(),
         };
+        // The driver keeps the server's word to itself where the login is part of connecting.
+        let code = code.or_else(|| Some("WRONGPASS".to_owned()));
         return Error::Refused { server, what, code, source: Some(Box::new(error)) };
     }
     match code.as_deref() {

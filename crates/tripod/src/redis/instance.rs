@@ -8,6 +8,8 @@ use std::collections::HashMap;
 pub struct Instance {
     /// E.g. `7.0.15`.
     pub version: String,
+    /// Another one with each start of a server.
+    pub run_id: String,
     /// `master` or `slave`, in the server's own words.
     pub role: String,
     /// Connected replicas, of a primary.
@@ -39,6 +41,7 @@ impl Instance {
         let number = |name: &str| facts.get(name).and_then(|value| value.parse().ok()).unwrap_or(0);
         Self {
             version: text("redis_version"),
+            run_id: text("run_id"),
             role: text("role"),
             replicas: number("connected_slaves"),
             uptime_s: number("uptime_in_seconds"),

@@ -10,6 +10,8 @@
 //!    │ calls: Unreachable, at once     │ calls: answer, or Deadline, which asks for a heartbeat
 //!    └ tries with back-off             └ heartbeat each second and on suspicion
 //! ```
+//! With sentinels a second task hears from each of them (see `sentinels`): a primary that they have replaced is left also
+//! while it still answers and calls itself one, and the new one is tried as soon as the first of them names it.
 
 use std::fmt;
 use std::future::Future;
@@ -21,12 +23,14 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, cmd};
 use arc_swap::ArcSwapOption;
 use backon::{BackoffBuilder, ExponentialBuilder};
-use tokio::sync::Notify;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::fault::{breaks_connection, classify, suggests_failover};
 use super::scripts::Lua;
+use super::sentinels::Watch;
 use super::target::{Opened, Role, Target, role};
 use super::{Dedicated, Instance, Login};
 use crate::config;
@@ -38,6 +42,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// First and longest pause between two tries to connect. A server that is started again at once is back within 40 ms.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The longest with sentinels: each try asks them anew, and a failover is over within seconds.
+const PAUSE_MAX_SENTINELS: Duration = Duration::from_millis(100);
 
 /// A handle to one Redis (or to whichever of several is the primary). Clones share the connection; the last one closes it.
 #[derive(Clone)]
@@ -56,19 +62,28 @@ pub(super) struct Shared {
     /// Wakes the supervisor before its next heartbeat.
     suspicion: Notify,
     connections: AtomicU64,
+    /// Counts every change: a connection given up, another one made.
+    changes: watch::Sender<u64>,
+    /// For tasks of those who use it, wherever they are started from.
+    runtime: Handle,
+    /// What the sentinels say.
+    watch: Option<Watch>,
 }
 
 struct Live {
     connection: MultiplexedConnection,
     address: String,
+    epoch: u64,
 }
 
-/// Ends the task when the last handle goes.
-struct Supervisor(JoinHandle<()>);
+/// Ends the tasks when the last handle goes.
+struct Supervisor(Vec<JoinHandle<()>>);
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        self.0.abort();
+        for task in &self.0 {
+            task.abort();
+        }
     }
 }
 
@@ -101,9 +116,13 @@ impl Link {
     }
 
     async fn connect_as(config: &config::Redis, server: Server, login: Login) -> Result<Self> {
+        let target = Target::new(config, server, login)?;
         let shared = Arc::new(Shared {
             server,
-            target: Target::new(config, server, login)?,
+            changes: watch::Sender::new(0),
+            runtime: Handle::current(),
+            watch: target.sentinels().map(|sentinels| Watch::new(sentinels.addresses.len())),
+            target,
             deadline: config.deadline(),
             live: ArcSwapOption::empty(),
             reason: ArcSwapOption::empty(),
@@ -112,8 +131,11 @@ impl Link {
         });
         let opened = shared.open().await.map_err(|trouble| shared.error_of("connecting", trouble))?;
         shared.install(opened);
-        let task = tokio::spawn(supervise(Arc::clone(&shared)));
-        Ok(Self { shared, _supervisor: Arc::new(Supervisor(task)) })
+        let mut tasks = vec![tokio::spawn(supervise(Arc::clone(&shared)))];
+        if shared.watch.is_some() {
+            tasks.push(tokio::spawn(hear_sentinels(Arc::clone(&shared))));
+        }
+        Ok(Self { shared, _supervisor: Arc::new(Supervisor(tasks)) })
     }
 
     /// Which server this is, as errors name it.
@@ -138,6 +160,16 @@ impl Link {
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// The runtime that its own task runs on.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.shared.runtime
+    }
+
+    /// Becomes different whenever the connection is lost or made.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
     }
 
     /// The deadline of one call.
@@ -192,8 +224,9 @@ impl Link {
     /// A connection of its own, for reads that block: on the shared one they would stall everybody. It does not
     /// reconnect; who holds it asks for a new one.
     pub(crate) async fn dedicated(&self) -> Result<Dedicated> {
+        let changes = self.changes();
         let opened = self.shared.open().await.map_err(|trouble| self.shared.error_of("connecting", trouble))?;
-        Ok(Dedicated::new(opened, self.shared.server, self.shared.deadline))
+        Ok(Dedicated::new(opened, self.shared.server, self.shared.deadline, changes))
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -270,7 +303,9 @@ impl Shared {
     fn install(&self, opened: Opened) {
         self.connections.fetch_add(1, Ordering::Relaxed);
         self.reason.store(None);
-        self.live.store(Some(Arc::new(Live { connection: opened.connection, address: opened.address })));
+        let Opened { connection, address, epoch } = opened;
+        self.live.store(Some(Arc::new(Live { connection, address, epoch })));
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
     /// Takes `live` out of use, unless another one took its place meanwhile.
@@ -279,15 +314,22 @@ impl Shared {
         if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, live)) {
             self.reason.store(Some(Arc::new(reason)));
             self.live.compare_and_swap(&*current, None);
+            self.changes.send_modify(|changes| *changes += 1);
         }
         self.suspicion.notify_one();
     }
 
     /// Asks a live connection whether it still is what calls need.
     async fn examine(&self, live: &Live) -> RedisResult<()> {
+        if let Some(newest) = self.watch.as_ref().and_then(Watch::newest)
+            && newest.epoch > live.epoch
+            && newest.address() != live.address
+        {
+            return Err(io_error("the sentinels name another primary"));
+        }
         let mut connection = live.connection.clone();
         match timeout(self.deadline, role(&mut connection)).await {
-            Ok(Ok(Role::Replica)) if self.target.follows_sentinels() => Err(io_error("the server is a replica now")),
+            Ok(Ok(Role::Replica)) if self.watch.is_some() => Err(io_error("the server is a replica now")),
             Ok(Err(error)) if breaks_connection(&error) => Err(error),
             // Any other answer, also a refusal, shows that somebody answers.
             Ok(_) => Ok(()),
@@ -302,12 +344,22 @@ fn io_error(what: &'static str) -> RedisError {
 
 /// The pauses between tries to connect.
 pub(crate) fn backoff() -> impl Iterator<Item = Duration> + Send {
+    backoff_up_to(PAUSE_MAX)
+}
+
+pub(super) fn backoff_up_to(longest: Duration) -> impl Iterator<Item = Duration> + Send {
     ExponentialBuilder::default()
         .with_min_delay(PAUSE_MIN)
-        .with_max_delay(PAUSE_MAX)
+        .with_max_delay(longest)
         .with_jitter()
         .without_max_times()
         .build()
+}
+
+async fn hear_sentinels(shared: Arc<Shared>) {
+    if let (Some(watch), Some(sentinels)) = (&shared.watch, shared.target.sentinels()) {
+        watch.run(sentinels, &shared.suspicion).await;
+    }
 }
 
 async fn supervise(shared: Arc<Shared>) {
@@ -320,7 +372,8 @@ async fn supervise(shared: Arc<Shared>) {
             }
         }
         let lost = Instant::now();
-        let mut pauses = backoff();
+        let longest = if shared.watch.is_some() { PAUSE_MAX_SENTINELS } else { PAUSE_MAX };
+        let mut pauses = backoff_up_to(longest);
         loop {
             match shared.open().await {
                 Ok(opened) => {
@@ -332,7 +385,13 @@ async fn supervise(shared: Arc<Shared>) {
                 Err(Trouble::Said(error)) => shared.reason.store(Some(Arc::new(error))),
                 Err(Trouble::Late) => shared.reason.store(Some(Arc::new(io_error("connecting took too long")))),
             }
-            tokio::time::sleep(pauses.next().unwrap_or(PAUSE_MAX)).await;
+            let pause = pauses.next().unwrap_or(longest);
+            if shared.watch.is_some() {
+                // A sentinel that has news ends the pause.
+                let _ = timeout(pause, shared.suspicion.notified()).await;
+            } else {
+                tokio::time::sleep(pause).await;
+            }
         }
     }
 }

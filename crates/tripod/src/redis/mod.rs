@@ -20,6 +20,7 @@ mod instance;
 mod label;
 mod link;
 mod scripts;
+mod sentinels;
 mod settings;
 mod subscription;
 mod target;
@@ -32,7 +33,10 @@ pub use settings::{Finding, FindingAction, check_instance};
 pub(crate) use dedicated::Dedicated;
 pub(crate) use fault::code_of;
 pub(crate) use link::backoff;
-pub(crate) use scripts::{GROUP_CLAIM, GROUP_CREATE, GROUP_LEAVE, GROUP_READ, PRICE_WRITE, PUBLISH_ONCE};
+pub(crate) use scripts::{
+    DEAD_LETTER, DEAD_REDRIVE, FOLLOW_READ, GROUP_CLAIM, GROUP_CREATE, GROUP_LEAVE, GROUP_READ, GROUP_RENEW,
+    PRICE_WRITE, PUBLISH_ONCE,
+};
 pub(crate) use subscription::{Delivery, Subscription};
 
 use crate::error::{Error, Result};

@@ -20,6 +20,18 @@ pub(crate) static GROUP_READ: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_
 /// Claims what dead consumers left, and counts what the cap had trimmed before.
 pub(crate) static GROUP_CLAIM: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("scripts/group_claim.lua")));
 
+/// Puts an event into the dead letters.
+pub(crate) static DEAD_LETTER: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("scripts/dead_letter.lua")));
+
+/// Publishes a dead letter again.
+pub(crate) static DEAD_REDRIVE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("scripts/dead_redrive.lua")));
+
+/// Reads without a group, and says whether the cap passed the reader.
+pub(crate) static FOLLOW_READ: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("scripts/follow_read.lua")));
+
+/// Says that a consumer is still at work.
+pub(crate) static GROUP_RENEW: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("scripts/group_renew.lua")));
+
 /// Removes a consumer that has nothing pending.
 pub(crate) static GROUP_LEAVE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("scripts/group_leave.lua")));
 

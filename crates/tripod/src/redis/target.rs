@@ -14,7 +14,10 @@ use ::redis::{
 };
 use secrecy::ExposeSecret;
 
+use tokio::time::timeout;
+
 use super::Login;
+use super::sentinels::Sentinels;
 use crate::config::{Redis, RedisMode};
 use crate::error::{Error, Result, Server};
 
@@ -26,10 +29,14 @@ pub(super) enum Role {
     Replica,
 }
 
+/// How long a primary that the sentinels name may take to take a login.
+const NAMED_WITHIN: Duration = Duration::from_millis(500);
+
 pub(super) struct Target {
-    mode: RedisMode,
-    addresses: Vec<ConnectionAddr>,
-    primary_name: String,
+    /// Of a single server.
+    address: Option<ConnectionAddr>,
+    /// Where there are sentinels.
+    sentinels: Option<Sentinels>,
     login: RedisConnectionInfo,
     tls: bool,
 }
@@ -38,6 +45,8 @@ pub(super) struct Target {
 pub(super) struct Opened {
     pub(super) connection: MultiplexedConnection,
     pub(super) address: String,
+    /// Of the sentinels' view that led here.
+    pub(super) epoch: u64,
 }
 
 impl Target {
@@ -65,26 +74,36 @@ impl Target {
         if !password.expose_secret().is_empty() {
             info = info.set_username(user).set_password(password.expose_secret());
         }
-        Ok(Self {
-            mode: config.mode,
-            addresses,
-            primary_name: config.primary_name.clone(),
-            login: info,
-            tls: config.tls,
-        })
+        let (address, sentinels) = match config.mode {
+            RedisMode::Single => (addresses.into_iter().next(), None),
+            RedisMode::Sentinel => {
+                let mut login = RedisConnectionInfo::default().set_skip_set_lib_name();
+                let password = config.sentinel_password.expose_secret();
+                if !password.is_empty() {
+                    login = login.set_password(password);
+                    if !config.sentinel_user.is_empty() {
+                        login = login.set_username(&config.sentinel_user);
+                    }
+                }
+                (None, Some(Sentinels { addresses, primary_name: config.primary_name.clone(), login }))
+            }
+        };
+        Ok(Self { address, sentinels, login: info, tls: config.tls })
     }
 
     /// For errors and logs, before and between connections.
     pub(super) fn describe(&self) -> String {
-        let list: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
-        match self.mode {
-            RedisMode::Single => list.join(","),
-            RedisMode::Sentinel => format!("{} by the sentinels {}", self.primary_name, list.join(",")),
+        match &self.sentinels {
+            None => self.address.as_ref().map(ToString::to_string).unwrap_or_default(),
+            Some(sentinels) => {
+                let list: Vec<String> = sentinels.addresses.iter().map(ToString::to_string).collect();
+                format!("{} by the sentinels {}", sentinels.primary_name, list.join(","))
+            }
         }
     }
 
-    pub(super) fn follows_sentinels(&self) -> bool {
-        self.mode == RedisMode::Sentinel
+    pub(super) fn sentinels(&self) -> Option<&Sentinels> {
+        self.sentinels.as_ref()
     }
 
     /// Opens a connection to the primary. The caller puts its own deadline around it; `within` bounds the parts.
@@ -101,43 +120,30 @@ impl Target {
     }
 
     async fn open_with(&self, protocol: ProtocolVersion, config: AsyncConnectionConfig) -> RedisResult<Opened> {
-        let address = match self.mode {
-            RedisMode::Single => self.addresses.first().cloned().ok_or_else(nobody_knows)?,
-            RedisMode::Sentinel => self.ask_sentinels().await?,
-        };
-        let text = address.to_string();
-        let client = client(address, self.login.clone().set_protocol(protocol))?;
         let config = config.set_response_timeout(None);
-        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        if self.follows_sentinels() && role(&mut connection).await? == Role::Replica {
+        let Some(sentinels) = &self.sentinels else {
+            let address = self.address.clone().ok_or_else(nobody_knows)?;
+            let text = address.to_string();
+            let client = client(address, self.login.clone().set_protocol(protocol))?;
+            let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+            return Ok(Opened { connection, address: text, epoch: 0 });
+        };
+        let view = sentinels.ask().await?;
+        let (text, epoch) = (view.address(), view.epoch);
+        let client = client(self.with_tls(view.host, view.port), self.login.clone().set_protocol(protocol))?;
+        // A primary that hangs must not use up the time in which the sentinels name another one.
+        let opening = async {
+            let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+            let role = role(&mut connection).await?;
+            Ok::<_, RedisError>((connection, role))
+        };
+        let hangs = |_| RedisError::from(std::io::Error::new(std::io::ErrorKind::TimedOut, "the primary hangs"));
+        let (connection, role) = timeout(NAMED_WITHIN, opening).await.map_err(hangs)??;
+        if role == Role::Replica {
             let what = "the sentinels named a server that is a replica; the failover is not finished";
             return Err(RedisError::from((ErrorKind::Io, what)));
         }
-        Ok(Opened { connection, address: text })
-    }
-
-    /// Asks one sentinel after the other; the first that knows is believed.
-    async fn ask_sentinels(&self) -> RedisResult<ConnectionAddr> {
-        // One that hangs must not use up the time of the others.
-        let each = Duration::from_millis(250);
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(each)).set_response_timeout(Some(each));
-        let mut last = nobody_knows();
-        for sentinel in &self.addresses {
-            let login = RedisConnectionInfo::default().set_skip_set_lib_name();
-            let client = client(sentinel.clone(), login)?;
-            let asked = async {
-                let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-                let mut question = cmd("SENTINEL");
-                question.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.primary_name);
-                question.query_async::<Option<(String, u16)>>(&mut connection).await
-            };
-            match asked.await {
-                Ok(Some((host, port))) => return Ok(self.with_tls(host, port)),
-                Ok(None) => last = nobody_knows(),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        Ok(Opened { connection, address: text, epoch })
     }
 
     fn with_tls(&self, host: String, port: u16) -> ConnectionAddr {
@@ -164,7 +170,7 @@ pub(super) fn section_of(server: Server) -> &'static str {
     }
 }
 
-fn client(address: ConnectionAddr, login: RedisConnectionInfo) -> RedisResult<Client> {
+pub(super) fn client(address: ConnectionAddr, login: RedisConnectionInfo) -> RedisResult<Client> {
     let info = address
         .into_connection_info()?
         .set_tcp_settings(TcpSettings::default().set_nodelay(true))
@@ -172,7 +178,7 @@ fn client(address: ConnectionAddr, login: RedisConnectionInfo) -> RedisResult<Cl
     Client::open(info)
 }
 
-fn nobody_knows() -> RedisError {
+pub(super) fn nobody_knows() -> RedisError {
     RedisError::from((ErrorKind::MasterNameNotFoundBySentinel, "no sentinel knows a primary of this name"))
 }
 

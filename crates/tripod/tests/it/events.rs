@@ -11,6 +11,11 @@ use tripod::{Config, Error};
 
 use crate::redis_link::{TestRedis, eventually};
 
+mod bounds;
+mod dead;
+mod failover;
+mod follow;
+mod killed;
 mod restart;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

@@ -209,7 +209,11 @@ pub(super) fn explain_by_stack(global: &Global, servers: &mut [ServerStatus]) ->
             _ => {}
         }
     }
-    notes.into_iter().map(|(detail, names)| format!("{}: {detail}", names.join(", "))).collect()
+    let mut notes: Vec<String> =
+        notes.into_iter().map(|(detail, names)| format!("{}: {detail}", names.join(", "))).collect();
+    // What each node and each sentinel does, where events are replicated.
+    notes.extend(known.iter().filter_map(|known| Some(format!("{}: {}", known.name, known.role.as_ref()?))));
+    notes
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 -- Makes a consumer group, with a read counter that leaves out what was trimmed before the group existed: from there
 -- on entries-added less entries-read is what the group has still to read plus what was trimmed before it read it.
--- KEYS: stream      ARGV: group, start: '0', '$' or an id      Gives 1 made, 0 there already.
+-- KEYS: stream, hash of counts      ARGV: group, start: '0', '$' or an id      Gives 1 made, 0 there already.
 local stream, group, start = KEYS[1], ARGV[1], ARGV[2]
 local added, length = 0, 0
 if redis.call('EXISTS', stream) == 1 then
@@ -28,4 +28,6 @@ if made.err then
   if string.find(made.err, 'BUSYGROUP', 1, true) then return 0 end
   return made
 end
+-- What was told of an earlier group of this name does not concern this one.
+redis.call('HDEL', KEYS[2], 'unread:' .. group)
 return 1

@@ -1,0 +1,197 @@
+//! The primary of highly available events is killed again and again, under a publisher and a consumer that go on.
+//!
+//! Constraints: on servers of the drill's own. What was acknowledged is known from the answers; what is there in the end is
+//! read from the stream itself, and what was handled from the handler.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use indicatif::ProgressBar;
+use tripod::Config;
+use tripod::events::{ConsumerOptions, Draft, Event, Events, Follow};
+
+use super::Drill;
+use super::events_report::EventsReport;
+use super::own_stack::OwnStack;
+use super::scene::millis;
+
+const TOPIC: &str = "drill";
+/// Between two events.
+const EVERY: Duration = Duration::from_millis(2);
+/// Events at least between two kills, and after the last.
+const EVENTS_BETWEEN: usize = 300;
+/// The promise.
+const RECOVERY_MAX_MS: u64 = 4_000;
+/// A failover that takes longer has not happened.
+const FAILOVER_WITHIN: Duration = Duration::from_secs(60);
+/// The last events are handled within this.
+const SETTLE_WITHIN: Duration = Duration::from_secs(60);
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// What the load knows.
+#[derive(Debug, Default)]
+struct Seen {
+    acknowledged: Mutex<HashSet<String>>,
+    handled: Mutex<HashSet<String>>,
+    longest_us: AtomicU64,
+    over: AtomicBool,
+}
+
+pub(super) async fn run(own: &OwnStack, rounds: u32, bar: &ProgressBar) -> anyhow::Result<EventsReport> {
+    let mut config = own.config()?;
+    // Nothing is trimmed: what is not there is lost.
+    (config.events.cap, config.events.claim_after_ms) = (10_000_000, 1000);
+    let events = Events::connect(&config).await?;
+    let seen = Arc::new(Seen::default());
+    let publishing = tokio::spawn(publish(events.clone(), Arc::clone(&seen)));
+    let mut consumer = events.consumer(TOPIC, "drill", ConsumerOptions::default()).await?;
+    let handler = |event: Event| {
+        lock(&seen.handled).insert(event.effect_key());
+        std::future::ready(Ok::<_, std::convert::Infallible>(()))
+    };
+    let breaking = async {
+        let broken = break_it(own, &config, &seen, rounds, bar).await;
+        seen.over.store(true, Ordering::Relaxed);
+        let end = Instant::now() + SETTLE_WITHIN;
+        while Instant::now() < end && !lock(&seen.acknowledged).is_subset(&lock(&seen.handled)) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        broken
+    };
+    let mut recoveries = Ok(Vec::new());
+    let until = async { recoveries = breaking.await };
+    let consumed = Box::pin(consumer.run(handler, until)).await;
+    seen.over.store(true, Ordering::Relaxed);
+    publishing.await.context("the publisher panicked")??;
+    consumed?;
+    report(&events, &seen, rounds, recoveries?).await
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+async fn publish(events: Events, seen: Arc<Seen>) -> anyhow::Result<()> {
+    let publisher = events.publisher(TOPIC)?;
+    for number in 0_u64.. {
+        if seen.over.load(Ordering::Relaxed) {
+            break;
+        }
+        let key = format!("drill-{number}");
+        let draft = Draft::new("drill", &number)?.with_key(&key)?;
+        let began = Instant::now();
+        // One try: what has no answer is not claimed to be there.
+        if publisher.publish_draft(&draft).await.is_ok() {
+            lock(&seen.acknowledged).insert(key);
+        }
+        let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        seen.longest_us.fetch_max(took, Ordering::Relaxed);
+        tokio::time::sleep(EVERY).await;
+    }
+    Ok(())
+}
+
+async fn break_it(
+    own: &OwnStack,
+    config: &Config,
+    seen: &Seen,
+    rounds: u32,
+    bar: &ProgressBar,
+) -> anyhow::Result<Vec<u64>> {
+    // A connection of its own: it is the server's word, not the load's.
+    let probe = Events::connect(config).await?;
+    let mut recoveries = Vec::new();
+    for round in 1..=rounds {
+        let whole = Instant::now() + FAILOVER_WITHIN;
+        while !own.is_whole()? {
+            ensure!(
+                Instant::now() < whole,
+                "the stack is not whole again within {FAILOVER_WITHIN:?} before round {round}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        goes_on(seen).await?;
+        let old = own.primary()?;
+        let run_id = probe.link().instance().await.context("the primary does not answer")?.run_id;
+        let killed = Instant::now();
+        own.kill(old)?;
+        loop {
+            ensure!(
+                killed.elapsed() < FAILOVER_WITHIN,
+                "nobody takes writes within {FAILOVER_WITHIN:?} after kill {round}"
+            );
+            let written = probe.publisher("probe")?.publish("probe", &round).await.is_ok();
+            if written && probe.link().instance().await.is_ok_and(|now| now.run_id != run_id) {
+                break;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        recoveries.push(millis(killed.elapsed()));
+        bar.inc(1);
+    }
+    goes_on(seen).await?;
+    Ok(recoveries)
+}
+
+/// Waits until so many more events are acknowledged that there is something to lose.
+async fn goes_on(seen: &Seen) -> anyhow::Result<()> {
+    let (wanted, end) = (lock(&seen.acknowledged).len() + EVENTS_BETWEEN, Instant::now() + FAILOVER_WITHIN);
+    while lock(&seen.acknowledged).len() < wanted {
+        ensure!(Instant::now() < end, "{EVENTS_BETWEEN} events are not published within {FAILOVER_WITHIN:?}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}
+
+async fn report(events: &Events, seen: &Seen, rounds: u32, recoveries_ms: Vec<u64>) -> anyhow::Result<EventsReport> {
+    let mut there: HashMap<String, u64> = HashMap::new();
+    let mut all = events.follower(TOPIC, Follow::Oldest).await?;
+    loop {
+        let read = all.next().await?;
+        if read.events.is_empty() {
+            break;
+        }
+        for event in read.events {
+            *there.entry(event.effect_key()).or_default() += 1;
+        }
+    }
+    let (acknowledged, handled) = (lock(&seen.acknowledged), lock(&seen.handled));
+    let count = |keys: usize| u64::try_from(keys).unwrap_or(u64::MAX);
+    let lost = count(acknowledged.iter().filter(|key| !there.contains_key(*key)).count());
+    let unhandled = count(acknowledged.difference(&handled).count());
+    let doubled = there.values().map(|times| times - 1).sum();
+    let recovery_ms = recoveries_ms.iter().copied().max().unwrap_or(0);
+    let mut broken = Vec::new();
+    for (count, what) in [
+        (lost, "acknowledged events are lost"),
+        (doubled, "events are there twice"),
+        (unhandled, "acknowledged events were not handled"),
+    ] {
+        if count > 0 {
+            broken.push(format!("{count} {what}"));
+        }
+    }
+    if recovery_ms > RECOVERY_MAX_MS {
+        broken.push(format!("writes were refused for {recovery_ms} ms"));
+    }
+    Ok(EventsReport {
+        drill: Drill::KillRedisPrimary,
+        rounds,
+        recorded: count(acknowledged.len()),
+        lost,
+        doubled,
+        unhandled,
+        max_stall_us: seen.longest_us.load(Ordering::Relaxed),
+        recovery_ms,
+        recoveries_ms,
+        promise: Drill::KillRedisPrimary.promise(),
+        ok: broken.is_empty(),
+        republished: events.kept().republished,
+        trimmed: None,
+        broken,
+    })
+}
