@@ -108,6 +108,18 @@ pub struct Tape {
     pub rewind_s: u64,
     /// Put before each table's name; for several deployments on one QuestDB, and for tests.
     pub table_prefix: String,
+    /// Who delivers what the bot records.
+    pub delivery: Delivery,
+}
+
+/// Who delivers what a bot records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Delivery {
+    /// The bot itself, on threads of its own.
+    Inside,
+    /// `tripod deliver`, in a process beside it: the bot only records.
+    Beside,
 }
 
 /// One `[[questdb]]`
@@ -288,6 +300,7 @@ impl Default for Tape {
             retry_max_ms: 1000,
             rewind_s: 120,
             table_prefix: String::new(),
+            delivery: Delivery::Inside,
         }
     }
 }

@@ -11,12 +11,13 @@
 //! sink, stored with its cursor    delivered, visible, quarantined; and passed, all rows before the cursor
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Serialize;
 use tripod_journal::{SchemaId, Snapshot};
 
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::tape::sink::{catalog, tally::Tally};
 use crate::tape::spec::Importance;
@@ -73,9 +74,23 @@ impl Counts {
 /// # Errors
 /// [`Error::Journal`], [`Error::File`] or [`Error::Invalid`] where a journal's files cannot be read.
 pub fn read(journal_dir: &Path) -> Result<Vec<LedgerRow>> {
+    read_with(journal_dir, &[])
+}
+
+/// The ledger of `config`'s bot, with each sink of the config: also one that has never run, for which every row is
+/// pending.
+///
+/// # Errors
+/// As [`read`].
+pub fn of(config: &Config) -> Result<Vec<LedgerRow>> {
+    let names: Vec<&str> = config.questdb.iter().map(|sink| sink.name.as_str()).collect();
+    read_with(&config.journal_dir(), &names)
+}
+
+fn read_with(journal_dir: &Path, expected: &[&str]) -> Result<Vec<LedgerRow>> {
     let mut tables: BTreeMap<(String, String), Counts> = BTreeMap::new();
     for class in Importance::ALL {
-        match read_class(&journal_dir.join(class.as_str()), &mut tables) {
+        match read_class(&journal_dir.join(class.as_str()), expected, &mut tables) {
             // Not made yet, or a bot is making it at this moment: there is nothing in it.
             Err(Error::Journal(tripod_journal::Error::Missing { .. })) | Ok(()) => {}
             Err(error) => return Err(error),
@@ -97,12 +112,14 @@ pub fn read(journal_dir: &Path) -> Result<Vec<LedgerRow>> {
         .collect())
 }
 
-fn read_class(dir: &Path, tables: &mut BTreeMap<(String, String), Counts>) -> Result<()> {
+fn read_class(dir: &Path, expected: &[&str], tables: &mut BTreeMap<(String, String), Counts>) -> Result<()> {
     if !dir.is_dir() {
         return Ok(());
     }
     let specs = catalog::specs(dir)?;
-    for sink in sinks(dir)? {
+    let mut sinks: BTreeSet<String> = sinks(dir)?.into_iter().collect();
+    sinks.extend(expected.iter().map(|name| (*name).to_owned()));
+    for sink in sinks {
         let snapshot = Snapshot::read(dir, &sink)?;
         let tally = Tally::read(&snapshot.state)?;
         for (schema, spec) in &specs {

@@ -43,6 +43,7 @@ const SECTIONS: &[Section] = &[
             ("retry_max_ms", "Longest pause between two tries while QuestDB is away."),
             ("rewind_s", "After each restart of QuestDB, this much of what it had is sent again. 0 to 86400."),
             ("table_prefix", "Put before each table's name, for several deployments on one QuestDB."),
+            ("delivery", "Who delivers: inside (the bot), or beside (`tripod deliver`, and the bot only records)."),
         ],
     ),
     (

@@ -31,6 +31,7 @@ use super::barrier::Barrier;
 use super::batch::{Batch, Limits};
 use super::catalog::Catalog;
 use super::courier::Job;
+use super::notice::Crier;
 use super::status::{Board, SinkState};
 use super::stop::Stop;
 use super::tally::Tally;
@@ -69,6 +70,7 @@ pub(super) struct Parts {
     pub(super) prefix: String,
     pub(super) journal: tripod_journal::Sink,
     pub(super) quarantine: Quarantine,
+    pub(super) crier: Crier,
     pub(super) limits: Limits,
     /// Segments stay this long: so far back goes the history.
     pub(super) keep: Duration,
@@ -117,9 +119,18 @@ pub(super) struct Feed {
     reconnect: bool,
     /// The journal had nothing unread at this moment.
     caught_up: Option<Instant>,
-    /// The barrier that all rows up to a batch answer to.
-    barrier: Option<(u64, u64)>,
+    /// The barrier that all rows up to a batch answer to, until they do.
+    barrier: Option<(Asked, u64)>,
+    /// The newest one that was answered.
+    answered: Asked,
     look: Look,
+}
+
+/// What is waited for, in this process and in others; each side counts by itself.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    inside: u64,
+    outside: u64,
 }
 
 /// When to look again.
@@ -156,6 +167,7 @@ impl Feed {
             reconnect: false,
             caught_up: None,
             barrier: None,
+            answered: Asked::default(),
             look: Look { running: false, covers: 0, at: now, pause: LOOK_SOON },
             parts,
         })
@@ -196,12 +208,13 @@ impl Feed {
         }
         let early = self.broken && !self.parts.stop.is_over();
         self.parts.board.enter(SinkState::Closed, if early { "a thread of it panicked; restart the bot" } else { "" });
+        self.parts.crier.say(&self.parts.board);
     }
 
     /// Reads what was published since the last look, as far as it fits.
     fn collect(&mut self) {
         // In this order: whoever asks to deliver again and then for the barrier gets both.
-        let asked = self.parts.barrier.asked();
+        let asked = Asked { inside: self.parts.barrier.asked(), outside: self.parts.crier.asked() };
         if let Some(since) = self.parts.barrier.take_again_since() {
             self.redeliver(since);
         }
@@ -231,7 +244,8 @@ impl Feed {
         }
         if to_the_end {
             self.caught_up = Some(look_at);
-            if self.parts.journal.damage().is_empty() && self.barrier.is_none_or(|(number, _)| number < asked) {
+            // One at a time: whoever asks again and again must not put off those who asked before.
+            if self.parts.journal.damage().is_empty() && self.barrier.is_none() && asked != self.answered {
                 let last = if self.current.is_empty() { self.sent } else { self.sent + 1 };
                 self.barrier = Some((asked, last));
             }
@@ -378,12 +392,15 @@ impl Feed {
 
     /// Tells those who wait what has been reached.
     fn report(&mut self) {
-        if let Some((number, last)) = self.barrier
+        if let Some((asked, last)) = self.barrier
             && self.settled >= last
             && self.tally.oldest_waiting_batch().is_none_or(|oldest| oldest > last)
         {
-            self.parts.barrier.reach(number);
+            self.parts.barrier.reach(asked.inside);
+            self.parts.crier.reach(asked.outside, &self.parts.board);
+            (self.answered, self.barrier) = (asked, None);
         }
+        self.parts.crier.say(&self.parts.board);
         if let Some(permit) = &self.parts.permit {
             permit.review();
         }
