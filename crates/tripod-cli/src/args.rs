@@ -13,7 +13,7 @@ use tripod::Timestamp;
 use crate::drill;
 use crate::replay::pace::Rate;
 
-pub(crate) use tape::{Bot, Deliver, Journal, Quarantine, Query, Tape};
+pub(crate) use tape::{Bot, Deliver, Journal, Quarantine, Query, Redeliver, Tape};
 
 /// The data layer a Solana trading system stands on: QuestDB, PostgreSQL, Redis.
 #[derive(Debug, Parser)]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 use tripod::Config;
+use tripod::config::Delivery;
 use tripod::tape::questdb::QuestDbHttp;
 use tripod::tape::tables::{Execution, MarketTrade};
 use tripod::tape::{Recorded, Row as _, Tape};
@@ -49,6 +50,7 @@ impl Rig {
         config.bot = "bench".to_owned();
         config.journal.dir = dir.join("journals");
         config.tape.table_prefix = TRIPOD_PREFIX.to_owned();
+        config.tape.delivery = Delivery::Inside;
         let http = QuestDbHttp::new(config.questdb.first().context("the config names no QuestDB")?, STATEMENT_WITHIN)?;
         let stock = Stock::new()?;
         let rig = Self { stock, config, http, dir, tripod_trades: 0, raw_trades: 0, executions: 0 };

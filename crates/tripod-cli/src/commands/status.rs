@@ -1,17 +1,19 @@
 //! `tripod status`: one screen on which everything stands.
 //!
 //! Constraints: each server is asked itself, with every login that the config has for it, all at the same time, within
-//! seconds; one that does not answer hides nothing of the others. The ledger is read from the journals' files, with the
-//! bot alive or dead. What is wrong makes `ok` false and is said in a line; what is worth knowing is a note.
+//! seconds; one that does not answer hides nothing of the others. The ledger and the sinks' state are read from the
+//! journals' files, with the bot alive or dead. What is wrong makes `ok` false and is said in a line; what is worth knowing is a note.
 
 mod rows;
 mod servers;
+mod sinks;
 mod words;
 
 use serde::Serialize;
-use tripod::Server;
 use tripod::events::EventInfo;
 use tripod::ledger::{self, LedgerRow};
+use tripod::tape::SinkStatus;
+use tripod::{Server, Timestamp};
 
 use crate::args::Global;
 use crate::exit::Exit;
@@ -22,6 +24,8 @@ use servers::{ServerStatus, State};
 struct Status {
     servers: Vec<ServerStatus>,
     ledger: Vec<LedgerRow>,
+    /// What each sink says, in whatever process it runs.
+    sinks: Vec<SinkStatus>,
     streams: Vec<EventInfo>,
     backup: Backup,
     /// What is wrong with the rows; each makes `ok` false.
@@ -52,7 +56,7 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
     if global.config.is_none() {
         notes = servers::explain_by_stack(global, &mut servers);
     }
-    let mut ledger = ledger::read(&config.journal_dir())?;
+    let mut ledger = ledger::of(&config)?;
     let mut found = rows::judge(&ledger);
     if ledger.iter().any(|row| row.delivered > 0) {
         let (later, waiting) = rows::look_again(&config, &ledger).await?;
@@ -60,11 +64,13 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
         found = rows::judge(&ledger);
         found.extend(waiting);
     }
+    let sinks = tripod::tape::statuses(&config)?;
+    found.extend(sinks::judge(&sinks, &ledger, Timestamp::now()));
     notes.extend(found.notes);
     let alarms = found.alarms;
     let ok = servers.iter().all(|server| server.state == State::Running) && alarms.is_empty();
     let nothing_answers = servers.iter().all(|server| server.state == State::Unreachable);
-    let status = Status { servers, ledger, streams, backup: Backup::default(), alarms, notes, ok };
+    let status = Status { servers, ledger, sinks, streams, backup: Backup::default(), alarms, notes, ok };
     output.result(&status, || words::words(&status))?;
     Ok(match (ok, nothing_answers) {
         (true, _) => Exit::Done,

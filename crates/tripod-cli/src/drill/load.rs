@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use tripod::Config;
+use tripod::config::Delivery;
 use tripod::tape::{Recorded, Recorder, Tape};
 
 use super::row::{DrillRow, Place, ROWS_PER_SECOND, Recipe, THREADS};
@@ -43,6 +44,7 @@ impl Order {
         config.bot.clone_from(&self.bot);
         config.journal.dir.clone_from(&self.journals);
         config.tape.table_prefix.clone_from(&self.table_prefix);
+        config.tape.delivery = Delivery::Inside;
     }
 }
 

@@ -7,4 +7,5 @@ mod input;
 mod reads;
 mod run;
 mod servers;
+mod sinks;
 mod tokens;

@@ -5,14 +5,15 @@ use std::fmt::Write as _;
 use tripod::events::EventInfo;
 use tripod::ledger::LedgerRow;
 
-use super::Status;
 use super::servers::{ServerStatus, State};
+use super::{Status, sinks};
 use crate::output;
 
 pub(super) fn words(status: &Status) -> String {
     let mut text = servers_words(&status.servers);
     text += "\n";
     text += &ledger_words(&status.ledger);
+    text += &sinks::words(&status.sinks);
     if !status.streams.is_empty() {
         text += "\n";
         text += &streams_words(&status.streams);

@@ -224,7 +224,8 @@ pub(in crate::tape) fn look(dir: &Path, sink: &str, class: Importance) -> Result
     status.said_at = Timestamp::from_nanos(notice.at_ns).unwrap_or(Timestamp::EPOCH);
     status.pid = lives.then_some(notice.pid);
     if !lives {
-        (status.state, status.since, status.why) = (SinkState::NotRunning, status.said_at, SinkStatus::nobody());
+        (status.state, status.since, status.why) =
+            (SinkState::NotRunning, status.said_at, SinkStatus::NOBODY.to_owned());
     }
     Ok(Said { status, reached: notice.reached })
 }

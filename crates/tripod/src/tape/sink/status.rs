@@ -147,7 +147,7 @@ impl SinkStatus {
             said_at: Timestamp::EPOCH,
             state: SinkState::NotRunning,
             since: Timestamp::now(),
-            why: Self::nobody(),
+            why: Self::NOBODY.to_owned(),
             suspended: Vec::new(),
             rewinds: 0,
             last_rewind: None,
@@ -160,9 +160,7 @@ impl SinkStatus {
     }
 
     /// Why a sink that nobody runs does nothing.
-    pub(super) fn nobody() -> String {
-        "no process delivers; `tripod deliver` does, and the bot where `tape.delivery` is \"inside\"".to_owned()
-    }
+    pub const NOBODY: &str = "no process delivers; the bot does (`tape.delivery` \"inside\"), or `tripod deliver`";
 }
 
 /// Where the sink's threads write their status.
