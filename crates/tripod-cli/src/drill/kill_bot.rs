@@ -1,5 +1,5 @@
 //! The bot is killed at random moments: while it starts, while it recovers its journal, while it records; and in every
-//! third round with one of its threads held inside an append, where the others must neither wait nor be hidden behind it.
+//! second round with one of its threads held inside an append, where the others must neither wait nor be hidden behind it.
 
 use std::time::{Duration, Instant};
 
@@ -65,9 +65,9 @@ pub(super) fn run(scene: &mut Scene, rounds: u32, bar: &ProgressBar) -> anyhow::
     Ok(breaks.into_iter().map(|(_, _, one)| one).collect())
 }
 
-/// The first life records before anything is broken; of the others every third has a held thread.
+/// The first life records before anything is broken; of the others every second one has a held thread.
 fn holds(round: u32) -> bool {
-    round % 3 == 1
+    round % 2 == 1
 }
 
 /// Waits until a thread is held, and until rows that others have recorded since are visible; how many those others are.
