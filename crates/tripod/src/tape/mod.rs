@@ -9,7 +9,7 @@
 //!                      ┌─▶ journal critical ─┬─▶ sink main
 //!  Recorder::record ───┼─▶ journal standard ─┤   sink replica …   ──ILP/HTTP──▶ QuestDB
 //!   (any thread)       └─▶ journal debug ────┘
-//!                                 ledger: recorded = pending + delivered + visible + quarantined + dropped
+//!                                 ledger: recorded = pending + delivered + visible + quarantined + missed + dropped
 //! ```
 //! Operation: [`Tape::open`] → [`Tape::recorder`] → [`Recorder::record`] … → [`Tape::close`]. Watch
 //! [`Tape::trading_allowed`].
@@ -201,6 +201,14 @@ impl Tape {
     pub fn redeliver_since(&self, since: Timestamp) {
         for sink in &self.sinks {
             sink.redeliver_since(since);
+        }
+    }
+
+    /// Lets detached sinks of the server `name` deliver again what is recorded from now on. What they missed and the
+    /// journal still holds comes with [`Tape::redeliver_since`]. Only of the sinks of this process.
+    pub fn attach(&self, name: &str) {
+        for sink in self.sinks.iter().filter(|sink| sink.status().sink == name) {
+            sink.attach();
         }
     }
 

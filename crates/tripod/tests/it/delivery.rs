@@ -3,6 +3,7 @@
 
 mod beside;
 mod forget;
+mod optional;
 mod rig;
 
 use std::io::{BufRead, BufReader};

@@ -20,7 +20,12 @@ pub(super) fn judge(sinks: &[SinkStatus], ledger: &[LedgerRow], now: Timestamp) 
     for sink in sinks {
         let who = format!("sink {} ({})", sink.sink, sink.class.as_str());
         match sink.state {
-            SinkState::Schema | SinkState::Login | SinkState::DiskFull | SinkState::Quarantine | SinkState::Journal => {
+            SinkState::Schema
+            | SinkState::Login
+            | SinkState::DiskFull
+            | SinkState::Quarantine
+            | SinkState::Journal
+            | SinkState::Detached => {
                 found.alarms.push(format!("{who}: {} since {}: {}", word(sink.state), sink.since, sink.why));
             }
             SinkState::Unavailable => {
@@ -69,6 +74,7 @@ pub(super) fn word(state: SinkState) -> &'static str {
         SinkState::DiskFull => "QuestDB's disk is full",
         SinkState::Quarantine => "quarantine full",
         SinkState::Journal => "journal unreadable",
+        SinkState::Detached => "DETACHED, rows are missed",
         SinkState::NotRunning => "not running",
         _ => "closed",
     }
@@ -115,7 +121,7 @@ mod tests {
         let fresh = "2026-01-01T00:00:59Z";
         assert_eq!(counts(sink("delivering", Some(1), fresh)), (0, 0));
         assert_eq!(counts(sink("unavailable", Some(1), fresh)), (0, 1));
-        for state in ["schema", "login", "disk_full", "quarantine", "journal"] {
+        for state in ["schema", "login", "disk_full", "quarantine", "journal", "detached"] {
             assert_eq!(counts(sink(state, Some(1), fresh)), (1, 0), "{state}");
         }
         assert_eq!(counts(sink("delivering", Some(1), "2026-01-01T00:00:30Z")), (1, 0), "it is stopped");

@@ -60,17 +60,18 @@ fn ledger_words(ledger: &[LedgerRow]) -> String {
         "delivered",
         "visible",
         "quarantined",
+        "missed",
         "dropped",
         "adds up",
     ]);
     for row in ledger {
-        let counts = [row.recorded, row.pending, row.delivered, row.visible, row.quarantined, row.dropped];
+        let counts = [row.recorded, row.pending, row.delivered, row.visible, row.quarantined, row.missed, row.dropped];
         let mut cells = vec![row.table.clone(), row.sink.clone()];
         cells.extend(counts.iter().map(ToString::to_string));
         cells.push(if row.adds_up { "yes" } else { "NO" }.to_owned());
         table.add_row(cells);
     }
-    output::align_right(&mut table, 2..8);
+    output::align_right(&mut table, 2..9);
     output::table_text(&table)
 }
 

@@ -15,6 +15,7 @@
 //! recorded, or when it is full. A settled batch becomes one commit. Then the watcher is asked until its rows are
 //! visible. Where a look finds a server that forgot something, cursor and counts are put back: see [`forget`].
 
+pub(super) mod detach;
 pub(super) mod forget;
 
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ use crate::error::Result;
 use crate::tape::permit::TradingPermit;
 use crate::tape::quarantine::Quarantine;
 use crate::value::Timestamp;
+use detach::Tether;
 use forget::Memory;
 
 /// Between looks at the journal while a batch is collected: how late a full one may be noticed.
@@ -76,6 +78,8 @@ pub(super) struct Parts {
     pub(super) keep: Duration,
     /// `tape.rewind_s`.
     pub(super) rewind: Duration,
+    /// Whether segments are held back for it.
+    pub(super) required: bool,
     /// The sink's name.
     pub(super) name: String,
     pub(super) jobs: SyncSender<Job>,
@@ -124,6 +128,8 @@ pub(super) struct Feed {
     /// The newest one that was answered.
     answered: Asked,
     look: Look,
+    /// Only of a server that is not required.
+    tether: Option<Tether>,
 }
 
 /// What is waited for, in this process and in others; each side counts by itself.
@@ -148,7 +154,9 @@ impl Feed {
     pub(super) fn new(parts: Parts) -> Result<Self> {
         let now = Instant::now();
         let tally = Tally::read(parts.journal.state())?;
-        Ok(Self {
+        let tether = (!parts.required).then(Tether::new);
+        let mut feed = Self {
+            tether,
             memory: Memory::open(&parts.dir, &parts.name, parts.keep, parts.rewind, &tally)?,
             catalog: Catalog::open(&parts.dir, &parts.prefix)?,
             tally,
@@ -170,7 +178,11 @@ impl Feed {
             answered: Asked::default(),
             look: Look { running: false, covers: 0, at: now, pause: LOOK_SOON },
             parts,
-        })
+        };
+        if feed.tether.is_some() {
+            feed.count_gone()?;
+        }
+        Ok(feed)
     }
 
     /// Body of the thread; `courier` is the thread that takes its jobs.
@@ -178,6 +190,7 @@ impl Feed {
         loop {
             // Read first, so that what the courier reports before it ends is not taken for its death.
             let courier_ended = courier.is_finished();
+            self.mind_the_gap();
             self.collect();
             if self.hand_over() {
                 // The next batch is collected while this one is in flight, not after the first pause.
@@ -218,8 +231,9 @@ impl Feed {
         if let Some(since) = self.parts.barrier.take_again_since() {
             self.redeliver(since);
         }
+        let detached = self.is_detached();
         let Self { parts, catalog, current, .. } = self;
-        if current.is_full(&parts.limits) {
+        if detached || current.is_full(&parts.limits) {
             return;
         }
         let (look_at, wall) = (Instant::now(), Timestamp::now());

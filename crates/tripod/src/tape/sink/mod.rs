@@ -96,6 +96,7 @@ impl RunningSink {
             limits: Limits::of(&config.tape),
             keep: Duration::from_secs(config.journal.keep_hours.saturating_mul(3600)),
             rewind: Duration::from_secs(config.tape.rewind_s),
+            required,
             name: server.name.clone(),
             jobs,
             looks,
@@ -131,6 +132,11 @@ impl RunningSink {
     /// Asks for a number that [`RunningSink::wait`] waits for: everything recorded before is visible or in quarantine.
     pub(super) fn ask(&self) -> u64 {
         self.barrier.ask()
+    }
+
+    /// Asks a detached sink to deliver again from here on.
+    pub(super) fn attach(&self) {
+        self.barrier.ask_attach();
     }
 
     /// Asks to deliver once more what was delivered after `since`.

@@ -34,6 +34,9 @@ pub enum SinkState {
     Quarantine,
     /// The journal cannot be read or its cursor cannot be stored.
     Journal,
+    /// Its server is not required and fell behind what the journal keeps: rows are passed and counted as missed, until it
+    /// is attached again.
+    Detached,
     /// Its threads have ended.
     Closed,
     /// No process runs it: rows wait in the journal.
@@ -79,6 +82,9 @@ pub struct SinkStatus {
     pub damaged: Vec<String>,
     /// Segments that were deleted before this sink read them; only a sink that is not required can fall so far behind.
     pub missed_segments: u64,
+    /// Rows that it passed without delivering them since the start; see [`crate::ledger::LedgerRow::missed`] for all.
+    #[serde(default)]
+    pub missed_rows: u64,
     /// Requests answered OK since the start.
     pub requests: u64,
     /// Recorded to visible, of this process's rows: half of them were faster. An upper bound, see above.
@@ -153,6 +159,7 @@ impl SinkStatus {
             last_rewind: None,
             damaged: Vec::new(),
             missed_segments: 0,
+            missed_rows: 0,
             requests: 0,
             visible_p50: None,
             visible_p99: None,
@@ -205,6 +212,11 @@ impl Board {
             return;
         }
         let before = status.state;
+        if before == SinkState::Detached
+            && !matches!(state, SinkState::Starting | SinkState::Closed | SinkState::Journal)
+        {
+            return;
+        }
         status.state = state;
         status.since = Timestamp::now();
         why.clone_into(&mut status.why);
@@ -217,16 +229,34 @@ impl Board {
             }
             SinkState::Delivering => tracing::warn!(sink, class, ?before, "delivering again"),
             SinkState::Unavailable => tracing::warn!(sink, class, why, "QuestDB is away; rows wait in the journal"),
-            SinkState::Schema | SinkState::Login | SinkState::DiskFull | SinkState::Quarantine | SinkState::Journal => {
-                tracing::error!(sink, class, ?state, why, "rows wait in the journal");
+            SinkState::Schema
+            | SinkState::Login
+            | SinkState::DiskFull
+            | SinkState::Quarantine
+            | SinkState::Journal
+            | SinkState::Detached => {
+                let what = if state == SinkState::Detached { "rows are missed" } else { "rows wait in the journal" };
+                tracing::error!(sink, class, ?state, why, "{what}");
             }
             SinkState::Starting | SinkState::Closed | SinkState::NotRunning => {}
         }
     }
 
+    /// Rows were passed without being delivered.
+    pub(super) fn missed(&self, rows: u64) {
+        if rows > 0 {
+            let mut inner = self.lock();
+            inner.status.missed_rows += rows;
+            inner.changes += 1;
+        }
+    }
+
     /// A request was answered OK.
     pub(super) fn answered(&self) {
-        self.enter(SinkState::Delivering, "");
+        // The old batch of a detached sink, which tells that its server is back; to attach it is the operator's decision.
+        if self.state() != SinkState::Detached {
+            self.enter(SinkState::Delivering, "");
+        }
         self.lock().status.requests += 1;
     }
 
