@@ -7,7 +7,7 @@
 //!
 //! Picture:
 //! ```text
-//! warm up ─▶ record(), 1 thread beside 100k rows/s ─▶ record(), 4 threads ─▶ backlog: Tripod, raw ─▶ sustained: Tripod, raw, …
+//! warm up ─▶ record(), 1 thread beside 100k rows/s ─▶ record(), 4 threads ─▶ one row alone ─▶ backlog: Tripod, raw ─▶ sustained: Tripod, raw, …
 //!                └─ recorded → visible                                        └─ memory so far
 //! ```
 
@@ -53,6 +53,8 @@ fn measure(rig: &mut Rig, bar: &ProgressBar) -> anyhow::Result<Report> {
     bar.set_message("record(), 4 threads");
     let four = record::four_threads(rig)?;
 
+    bar.set_message("one row, then silence");
+    let alone = visible::alone(rig)?;
     bar.set_message("a backlog");
     let mut backlog = Pair::default();
     let mut anonymous_bytes = None;
@@ -75,6 +77,7 @@ fn measure(rig: &mut Rig, bar: &ProgressBar) -> anyhow::Result<Report> {
     let mut results = Figure::of_record("record_1_thread", &one.nanos, 200, 5_000);
     results.push(Figure::plain("delivered_beside", one.rows_per_second, "rows/s"));
     results.extend(Figure::of_visible(&one.visible_us));
+    results.extend(Figure::of_alone(&alone));
     results.extend(Figure::of_record("record_4_threads", &four, 0, 25_000));
     results.push(Figure::of_pair("sustained_delivery", &sustained));
     results.push(Figure::of_pair("backlog_1m_rows", &backlog));

@@ -113,6 +113,15 @@ impl Figure {
         ]
     }
 
+    /// The same of a row behind which nothing comes.
+    pub(super) fn of_alone(micros: &Histogram<u64>) -> [Self; 2] {
+        let p50 = micros.value_at_quantile(0.5).div_ceil(1000);
+        [
+            Self::plain("visible_alone_p50", p50, "ms"),
+            Self::at_most("visible_alone_max", micros.max().div_ceil(1000), "ms", VISIBLE_P99_MS_MAX),
+        ]
+    }
+
     pub(super) fn of_pair(name: &str, pair: &Pair) -> Self {
         let (value, raw) = (pair.tripod.rows_per_second(), pair.raw.rows_per_second());
         // Per mille, so that the one rounding is a known one.

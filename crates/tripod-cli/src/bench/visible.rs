@@ -14,6 +14,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// After the last row was recorded.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(60);
 
+/// Rows that are recorded alone, and the silence before each of them.
+const ALONE_TIMES: u32 = 20;
+const SILENCE: Duration = Duration::from_millis(400);
+
 /// At this moment there were so many rows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mark {
@@ -37,6 +41,29 @@ pub(super) fn watch(rig: &Rig, until: u64, recorded_all: &AtomicBool) -> anyhow:
         }
         pause(LOOK_EVERY);
     }
+}
+
+/// Microseconds until one row is visible behind which nothing comes, a few times over.
+pub(super) fn alone(rig: &mut Rig) -> anyhow::Result<Histogram<u64>> {
+    let mut micros = Histogram::new_with_max(120_000_000, 3)?;
+    let tape = rig.open()?;
+    let recorder = tape.recorder();
+    for _ in 0..ALONE_TIMES {
+        pause(SILENCE);
+        let mut id = String::new();
+        for number in rig.take_trades(1) {
+            let row = rig.stock.trade(number, &mut id);
+            let recorded_at = Instant::now();
+            recorder.record(&row)?;
+            while rig.visible_trades()? <= number {
+                ensure!(recorded_at.elapsed() < VISIBLE_WITHIN, "the row is not visible after {VISIBLE_WITHIN:?}");
+                pause(LOOK_EVERY);
+            }
+            micros.saturating_record(u64::try_from(recorded_at.elapsed().as_micros()).unwrap_or(u64::MAX));
+        }
+    }
+    rig.settle(tape)?;
+    Ok(micros)
 }
 
 /// Microseconds from each mark of the recording thread to the first look that shows its rows. Both go on in time.

@@ -212,6 +212,17 @@ impl Tape {
         }
     }
 
+    /// Sets every metric of [`crate::metrics`]; call it each few seconds where an exporter is installed. Reads files: not
+    /// for the trading thread.
+    ///
+    /// # Errors
+    /// As [`crate::metrics::publish`].
+    pub fn publish(&self) -> Result<()> {
+        let usages = Importance::ALL.map(|class| (class, self.journals.of(class).usage()));
+        crate::metrics::publish_recorder(*self.permit.subscribe().borrow(), &usages);
+        crate::metrics::publish(&self.config)
+    }
+
     /// Takes no further row, delivers what it can within `deadline`, ends the threads and says what remains. What remains
     /// is in the journal, and the next start (or `tripod deliver`) goes on from there. Where another process delivers, it
     /// is given until `deadline`, and not waited for where there is none.
@@ -277,10 +288,10 @@ impl Journals {
 fn open_journal(config: &Config, class: Importance) -> Result<Journal> {
     const MIB: u64 = 1024 * 1024;
     let settings = &config.journal;
-    let (budget_mib, sync_ms) = match class {
-        Importance::Critical => (settings.critical_budget_mib, settings.critical_sync_ms),
-        Importance::Standard => (settings.standard_budget_mib, settings.standard_sync_ms),
-        Importance::Debug => (settings.debug_budget_mib, settings.standard_sync_ms),
+    let budget_mib = settings.budget_mib(class);
+    let sync_ms = match class {
+        Importance::Critical => settings.critical_sync_ms,
+        Importance::Standard | Importance::Debug => settings.standard_sync_ms,
     };
     let mut options = tripod_journal::Options::new(config.journal_dir().join(class.as_str()));
     options.segment_bytes = settings.segment_mib.saturating_mul(MIB);

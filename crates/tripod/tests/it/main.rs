@@ -11,6 +11,7 @@ mod delivery;
 mod derive;
 mod events;
 mod health;
+mod metrics;
 mod postgres;
 mod postgres_server;
 mod prices;

@@ -22,6 +22,7 @@ pub(super) fn judge(sinks: &[SinkStatus], ledger: &[LedgerRow], now: Timestamp) 
         match sink.state {
             SinkState::Schema
             | SinkState::Login
+            | SinkState::Certificate
             | SinkState::DiskFull
             | SinkState::Quarantine
             | SinkState::Journal
@@ -71,6 +72,7 @@ pub(super) fn word(state: SinkState) -> &'static str {
         SinkState::Unavailable => "QuestDB away",
         SinkState::Schema => "waits for `tripod migrate`",
         SinkState::Login => "login refused",
+        SinkState::Certificate => "certificate not trusted",
         SinkState::DiskFull => "QuestDB's disk is full",
         SinkState::Quarantine => "quarantine full",
         SinkState::Journal => "journal unreadable",
@@ -121,7 +123,7 @@ mod tests {
         let fresh = "2026-01-01T00:00:59Z";
         assert_eq!(counts(sink("delivering", Some(1), fresh)), (0, 0));
         assert_eq!(counts(sink("unavailable", Some(1), fresh)), (0, 1));
-        for state in ["schema", "login", "disk_full", "quarantine", "journal", "detached"] {
+        for state in ["schema", "login", "certificate", "disk_full", "quarantine", "journal", "detached"] {
             assert_eq!(counts(sink(state, Some(1), fresh)), (1, 0), "{state}");
         }
         assert_eq!(counts(sink("delivering", Some(1), "2026-01-01T00:00:30Z")), (1, 0), "it is stopped");

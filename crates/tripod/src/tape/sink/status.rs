@@ -28,6 +28,9 @@ pub enum SinkState {
     Schema,
     /// QuestDB refuses user or password. Goes on by itself once they are right on the server.
     Login,
+    /// The certificate that is shown for QuestDB cannot be trusted: another authority, another name, expired. Goes on by
+    /// itself once it can.
+    Certificate,
     /// QuestDB's disk is full: probed rarely, because each write may kill the server.
     DiskFull,
     /// The quarantine is at its limit or cannot be written: refused rows must not be lost, so nothing moves.
@@ -41,6 +44,43 @@ pub enum SinkState {
     Closed,
     /// No process runs it: rows wait in the journal.
     NotRunning,
+}
+
+impl SinkState {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::Starting,
+        Self::Delivering,
+        Self::Unavailable,
+        Self::Schema,
+        Self::Login,
+        Self::Certificate,
+        Self::DiskFull,
+        Self::Quarantine,
+        Self::Journal,
+        Self::Detached,
+        Self::Closed,
+        Self::NotRunning,
+    ];
+
+    /// Its name in `--json` and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Delivering => "delivering",
+            Self::Unavailable => "unavailable",
+            Self::Schema => "schema",
+            Self::Login => "login",
+            Self::Certificate => "certificate",
+            Self::DiskFull => "disk_full",
+            Self::Quarantine => "quarantine",
+            Self::Journal => "journal",
+            Self::Detached => "detached",
+            Self::Closed => "closed",
+            Self::NotRunning => "not_running",
+        }
+    }
 }
 
 /// One sink of one class, at one moment.
@@ -231,6 +271,7 @@ impl Board {
             SinkState::Unavailable => tracing::warn!(sink, class, why, "QuestDB is away; rows wait in the journal"),
             SinkState::Schema
             | SinkState::Login
+            | SinkState::Certificate
             | SinkState::DiskFull
             | SinkState::Quarantine
             | SinkState::Journal
@@ -374,6 +415,13 @@ mod tests {
         let third = board.status();
         assert_eq!((third.state, third.why.as_str(), third.requests), (SinkState::Delivering, "", 1));
         assert!(third.since >= second.since);
+    }
+
+    #[test]
+    fn every_state_is_listed_by_the_name_that_it_has_in_json() {
+        for state in SinkState::ALL {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+        }
     }
 
     #[test]

@@ -35,14 +35,14 @@ fn counts(tape: &Tape) -> [u64; 4] {
 
 #[test]
 fn a_dead_optional_server_slows_nobody_blocks_no_deletion_and_what_it_missed_is_counted() {
-    // Three times what eight segments hold.
-    const ROWS: u64 = 200_000;
+    // Twice what eight segments hold.
+    const ROWS: u64 = 150_000;
     let mut rig = rig("optional");
     let tape = Tape::open(&rig.config).unwrap();
     let (recorder, base) = (tape.recorder(), Timestamp::now());
     for n in 0..ROWS {
         assert_eq!(record_trade(&recorder, base, n), Recorded::Kept, "row {n}: its segments were held back");
-        if n % 5_000 == 0 {
+        if n % 10_000 == 0 {
             // The journal's segments are for what the required server has not got yet.
             assert!(tape.wait_visible(LONG).unwrap(), "the dead one is waited for: {:?}", tape.sinks());
             counts(&tape);
