@@ -57,6 +57,9 @@ use spec::{Importance, TableSpec};
 /// How long closing a journal may take after its sinks have ended, at least: a last sync of the disk.
 const JOURNAL_CLOSE_LEAST: Duration = Duration::from_secs(1);
 
+/// After the required servers have everything, how long closing waits for the others.
+const NOT_REQUIRED_GRACE: Duration = Duration::from_secs(1);
+
 /// The owner of the journals and the sinks. Open one per bot; hand [`Recorder`]s to the threads.
 #[derive(Debug)]
 pub struct Tape {
@@ -263,7 +266,16 @@ fn end_sinks(sinks: &mut [RunningSink], end: Instant, config: &Config, troubles:
     for sink in &*sinks {
         sink.stop(end);
     }
-    for sink in sinks {
+    let (required, others): (Vec<_>, Vec<_>) = sinks.iter_mut().partition(|sink| sink.is_required());
+    for sink in required {
+        sink.join();
+    }
+    // A server that is not required holds nobody up, nor the end.
+    let end = end.min(Instant::now() + NOT_REQUIRED_GRACE);
+    for sink in &others {
+        sink.stop(end);
+    }
+    for sink in others {
         sink.join();
     }
     match ledger::of(config) {

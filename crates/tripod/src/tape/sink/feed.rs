@@ -441,6 +441,9 @@ impl Feed {
         }
         let Some(asked) = self.parts.stop.asked() else { return false };
         let now = Instant::now();
+        if self.is_detached() {
+            return true;
+        }
         let all_read = self.current.is_empty() && self.caught_up.is_some_and(|at| at >= asked.at);
         let all_delivered = all_read && !self.in_flight && self.unstored.is_none();
         let all_seen = self.tally.waiting().next().is_none();
