@@ -102,7 +102,8 @@ fn the_drills_are_listed_with_what_each_promises() {
     insta::assert_snapshot!("drill-ls", run(dir.path(), &["drill", "ls"]).golden(dir.path()));
     let listed = run(dir.path(), &["drill", "ls", "--json"]).json();
     let names: Vec<_> = listed.as_array().unwrap().iter().map(|drill| drill["drill"].as_str().unwrap()).collect();
-    assert_eq!(names, ["kill-bot", "kill-questdb", "poison-row"]);
+    let all = ["kill-bot", "kill-questdb", "kill-both", "poison-row", "suspend-table", "fill-disk", "outage"];
+    assert_eq!(names, all);
 }
 
 #[test]
