@@ -4,16 +4,20 @@
 //! and where that is missing the drill says so before it makes anything. It is unmounted at the end.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rustix::fs::statvfs;
 
+use super::server::pause;
 use crate::exit::Stop;
 
 /// Enough for a QuestDB that has just started, and memory of the machine.
 const MIB: u64 = 1 << 20;
 const ROOMY_MIB: u64 = 3 * 1024;
+const UNMOUNT_WITHIN: Duration = Duration::from_secs(20);
+const UNMOUNT_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 pub(super) struct Disk {
@@ -55,11 +59,26 @@ impl Disk {
         done.map_err(|words| anyhow::anyhow!("the small disk cannot be resized: {words}"))
     }
 
-    /// Unmounts what is mounted at `path`, if anything is.
-    pub(super) fn unmount(path: &Path) {
-        // Nothing is mounted in the usual case.
-        let _ = Command::new("umount").arg(path).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    /// Unmounts what is mounted at `path`, if anything is. A process that was just ended may hold it for a moment.
+    pub(super) fn unmount(path: &Path) -> anyhow::Result<()> {
+        let end = Instant::now() + UNMOUNT_WITHIN;
+        while is_mounted(path)? {
+            let output = Command::new("umount").arg(path).output().context("cannot start `umount`")?;
+            if !output.status.success() {
+                let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                anyhow::ensure!(Instant::now() < end, "the small disk cannot be unmounted: {words}");
+                pause(UNMOUNT_EVERY);
+            }
+        }
+        Ok(())
     }
+}
+
+fn is_mounted(path: &Path) -> anyhow::Result<bool> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
+    let path = path.display().to_string();
+    // Blanks stand as \040 there.
+    Ok(mounts.lines().filter_map(|line| line.split(' ').nth(1)).any(|at| at.replace("\\040", " ") == path))
 }
 
 fn size(bytes: u64) -> String {

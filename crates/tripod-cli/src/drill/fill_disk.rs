@@ -63,7 +63,7 @@ pub(super) fn clear(dir: &Path) -> anyhow::Result<()> {
     if data.is_dir() {
         tripod_stack::down(&data, false)?;
     }
-    Disk::unmount(&dir.join("disk"));
+    Disk::unmount(&dir.join("disk"))?;
     remove_dir(dir)
 }
 
