@@ -6,7 +6,7 @@ DATA ?= .tripod
 TRIPOD := target/release/tripod
 SAMPLES := samples/trades/*.gz samples/quotes/*.gz
 
-.PHONY: help run test check stop servers build
+.PHONY: help run test check stop servers build soak
 
 help: ## list these words
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,3 +34,6 @@ check: servers ## format, lints, unit tests, docs
 
 test: servers ## the whole test suite, on real servers that it starts itself
 	cargo test --workspace --locked
+
+soak: servers build ## the long runs: 300 kills, ten minutes without QuestDB, a full disk; takes about an hour
+	@scripts/soak

@@ -13,7 +13,7 @@ use tripod::Timestamp;
 use crate::drill;
 use crate::replay::pace::Rate;
 
-pub(crate) use tape::{Bot, Deliver, Journal, Quarantine, Query, Tape};
+pub(crate) use tape::{Bot, Deliver, Journal, Quarantine, Query, Redeliver, Tape};
 
 /// The data layer a Solana trading system stands on: QuestDB, PostgreSQL, Redis.
 #[derive(Debug, Parser)]
@@ -161,9 +161,12 @@ pub(crate) struct DrillRun {
     /// Which one
     #[arg(value_name = "NAME")]
     pub(crate) drill: drill::Drill,
-    /// How often it breaks something [default: 5; kill-questdb, stall-postgres: 3]
+    /// How often it breaks something [default: 1 to 5, see `drill ls`]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: Option<u32>,
+    /// With outage: how long QuestDB is away [default: 20]
+    #[arg(long, value_name = "N", conflicts_with = "rounds", value_parser = clap::value_parser!(u64).range(5..=7200))]
+    pub(crate) seconds: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]

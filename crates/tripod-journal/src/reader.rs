@@ -157,6 +157,14 @@ impl Sink {
         self.missed_segments
     }
 
+    /// How many segments behind the committed cursor were deleted unread; 0 for ever for a required sink.
+    pub fn gone_segments(&self) -> Result<u64, Error> {
+        let highest = segment::list(&self.segments)?.last().copied().unwrap_or(0);
+        let gone = (self.committed.lowest_open()..highest)
+            .filter(|id| !self.committed.has_passed(*id) && !segment::path_of(&self.segments, *id).exists());
+        Ok(wide(gone.count()))
+    }
+
     /// Stores cursor and state together: after this, both are what [`Sink::open`] finds, also after a kill -9 at any
     /// moment; a commit that is cut off leaves the one before. Costs one small write, no fsync.
     pub fn commit(&mut self, cursor: &Cursor, state: &[u8]) -> Result<(), Error> {

@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub cursor: Cursor,
     /// The state it committed with that cursor.
     pub state: Vec<u8>,
+    /// Segments that were deleted before the sink passed them, and that no commit has passed yet.
+    pub gone_segments: u64,
     /// Segments in which damage was met: their records before it are counted as pending, those behind it are not.
     pub damaged_segments: Vec<u64>,
 }
@@ -67,6 +69,7 @@ struct Attempt {
     commit: Commit,
     counts: CountsSnapshot,
     pending: Table,
+    gone_segments: u64,
     damaged_segments: Vec<u64>,
 }
 
@@ -77,6 +80,7 @@ impl Attempt {
             commit,
             counts: CountsSnapshot::read(dir)?,
             pending: empty_table(),
+            gone_segments: 0,
             damaged_segments: Vec::new(),
         })
     }
@@ -90,6 +94,7 @@ impl Attempt {
             }
             let Some(view) = View::open(&self.segments, id)? else {
                 if accept_gone {
+                    self.gone_segments += 1;
                     continue;
                 }
                 return Ok(None);
@@ -107,6 +112,7 @@ impl Attempt {
             pending: listed(&self.pending),
             cursor: self.commit.cursor,
             state: self.commit.state,
+            gone_segments: self.gone_segments,
             damaged_segments: self.damaged_segments,
         }))
     }

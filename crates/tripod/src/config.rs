@@ -108,6 +108,18 @@ pub struct Tape {
     pub rewind_s: u64,
     /// Put before each table's name; for several deployments on one QuestDB, and for tests.
     pub table_prefix: String,
+    /// Who delivers what the bot records.
+    pub delivery: Delivery,
+}
+
+/// Who delivers what a bot records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Delivery {
+    /// The bot itself, on threads of its own.
+    Inside,
+    /// `tripod deliver`, in a process beside it: the bot only records.
+    Beside,
 }
 
 /// One `[[questdb]]`
@@ -127,6 +139,14 @@ pub struct QuestDb {
     pub metrics: String,
     /// Use TLS to `http` and `pg`.
     pub tls: bool,
+    /// With `tls`: a PEM file of the certificate authorities to trust at `http`, and no other; the public ones where there
+    /// is none.
+    pub ca_file: Option<PathBuf>,
+    /// Sent as `Authorization: Bearer` to `http` instead of user and password, for a proxy that asks for one.
+    #[serde(skip_serializing)]
+    pub token: SecretString,
+    /// Read the token from this file instead.
+    pub token_file: Option<PathBuf>,
     /// User of HTTP and of the PostgreSQL wire protocol.
     pub user: String,
     /// Its password.
@@ -303,6 +323,7 @@ impl Default for Tape {
             retry_max_ms: 1000,
             rewind_s: 120,
             table_prefix: String::new(),
+            delivery: Delivery::Inside,
         }
     }
 }
@@ -316,6 +337,9 @@ impl Default for QuestDb {
             pg: "127.0.0.1:8812".into(),
             metrics: "127.0.0.1:9003".into(),
             tls: false,
+            ca_file: None,
+            token: SecretString::default(),
+            token_file: None,
             user: "tripod".into(),
             password: SecretString::default(),
             password_file: None,
@@ -466,6 +490,8 @@ impl Config {
         };
         for sink in &mut self.questdb {
             read(&mut sink.password, &sink.password_file)?;
+            read(&mut sink.token, &sink.token_file)?;
+            sink.ca_file = sink.ca_file.as_ref().map(|file| base.join(file));
         }
         read(&mut self.postgres.password, &self.postgres.password_file)?;
         read(&mut self.postgres.admin_password, &self.postgres.admin_password_file)?;
@@ -504,6 +530,19 @@ fn lay_over(defaults: &mut toml::Table, document: toml::Table) {
         match (defaults.get_mut(&key), value) {
             (Some(toml::Value::Table(section)), toml::Value::Table(value)) => lay_over(section, value),
             (_, value) => drop(defaults.insert(key, value)),
+        }
+    }
+}
+
+impl Journal {
+    /// Disk for the undelivered rows of one class.
+    #[must_use]
+    pub fn budget_mib(&self, class: crate::tape::spec::Importance) -> u64 {
+        use crate::tape::spec::Importance;
+        match class {
+            Importance::Critical => self.critical_budget_mib,
+            Importance::Standard => self.standard_budget_mib,
+            Importance::Debug => self.debug_budget_mib,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The ledger: what became of every row, per table and sink, and the sum that must hold.
 //!
-//! Constraints: `recorded = pending + delivered + visible + quarantined + dropped`, disjoint, each term counted where it
+//! Constraints: `recorded = pending + delivered + visible + quarantined + missed + dropped`, disjoint, each term counted where it
 //! happens and none as a difference of the others, so that a defect anywhere breaks the sum. It is read from the
 //! journals' files: by the bot, or by `status` in another process, with the bot alive or dead.
 //!
@@ -8,15 +8,16 @@
 //! ```text
 //! journal, at record()            recorded, dropped
 //! journal, walking past a cursor  pending
-//! sink, stored with its cursor    delivered, visible, quarantined; and passed, all rows before the cursor
+//! sink, stored with its cursor    delivered, visible, quarantined, missed; and passed, all rows before the cursor
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Serialize;
 use tripod_journal::{SchemaId, Snapshot};
 
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::tape::sink::{catalog, tally::Tally};
 use crate::tape::spec::Importance;
@@ -39,6 +40,8 @@ pub struct LedgerRow {
     pub visible: u64,
     /// In the quarantine file, with the reason.
     pub quarantined: u64,
+    /// Passed by a sink that is not required and fell behind what the journal keeps: not delivered to that server.
+    pub missed: u64,
     /// Not kept, because the journal of a class that is not critical was full.
     pub dropped: u64,
     /// Whether the sums hold.
@@ -54,13 +57,14 @@ struct Counts {
     delivered: u64,
     visible: u64,
     quarantined: u64,
+    missed: u64,
     dropped: u64,
 }
 
 impl Counts {
     /// Two sums: every row is somewhere, and every row that the cursor has passed was settled.
     fn adds_up(&self) -> bool {
-        let settled = [self.delivered, self.visible, self.quarantined];
+        let settled = [self.delivered, self.visible, self.quarantined, self.missed];
         let all = settled.iter().chain(&[self.pending, self.dropped]).copied().try_fold(0, u64::checked_add);
         let passed = settled.iter().copied().try_fold(0, u64::checked_add);
         all == Some(self.recorded) && passed == Some(self.passed)
@@ -73,9 +77,23 @@ impl Counts {
 /// # Errors
 /// [`Error::Journal`], [`Error::File`] or [`Error::Invalid`] where a journal's files cannot be read.
 pub fn read(journal_dir: &Path) -> Result<Vec<LedgerRow>> {
+    read_with(journal_dir, &[])
+}
+
+/// The ledger of `config`'s bot, with each sink of the config: also one that has never run, for which every row is
+/// pending.
+///
+/// # Errors
+/// As [`read`].
+pub fn of(config: &Config) -> Result<Vec<LedgerRow>> {
+    let names: Vec<&str> = config.questdb.iter().map(|sink| sink.name.as_str()).collect();
+    read_with(&config.journal_dir(), &names)
+}
+
+fn read_with(journal_dir: &Path, expected: &[&str]) -> Result<Vec<LedgerRow>> {
     let mut tables: BTreeMap<(String, String), Counts> = BTreeMap::new();
     for class in Importance::ALL {
-        match read_class(&journal_dir.join(class.as_str()), &mut tables) {
+        match read_class(&journal_dir.join(class.as_str()), expected, &mut tables) {
             // Not made yet, or a bot is making it at this moment: there is nothing in it.
             Err(Error::Journal(tripod_journal::Error::Missing { .. })) | Ok(()) => {}
             Err(error) => return Err(error),
@@ -91,18 +109,21 @@ pub fn read(journal_dir: &Path) -> Result<Vec<LedgerRow>> {
             delivered: counts.delivered,
             visible: counts.visible,
             quarantined: counts.quarantined,
+            missed: counts.missed,
             dropped: counts.dropped,
             adds_up: counts.adds_up(),
         })
         .collect())
 }
 
-fn read_class(dir: &Path, tables: &mut BTreeMap<(String, String), Counts>) -> Result<()> {
+fn read_class(dir: &Path, expected: &[&str], tables: &mut BTreeMap<(String, String), Counts>) -> Result<()> {
     if !dir.is_dir() {
         return Ok(());
     }
     let specs = catalog::specs(dir)?;
-    for sink in sinks(dir)? {
+    let mut sinks: BTreeSet<String> = sinks(dir)?.into_iter().collect();
+    sinks.extend(expected.iter().map(|name| (*name).to_owned()));
+    for sink in sinks {
         let snapshot = Snapshot::read(dir, &sink)?;
         let tally = Tally::read(&snapshot.state)?;
         for (schema, spec) in &specs {
@@ -124,6 +145,14 @@ fn add(counts: &mut Counts, schema: SchemaId, snapshot: &Snapshot, tally: &Tally
     counts.delivered += settled.delivered;
     counts.visible += settled.visible;
     counts.quarantined += settled.quarantined;
+    counts.missed += settled.missed;
+    if snapshot.gone_segments > 0 {
+        // Deleted before this sink came to them, which has not counted it yet: nobody else can tell how many they were.
+        let known = of(&snapshot.dropped) + of(&snapshot.pending) + settled.passed;
+        let gone = of(&snapshot.recorded).saturating_sub(known);
+        counts.missed += gone;
+        counts.passed += gone;
+    }
 }
 
 /// The sinks that have a cursor on the journal in `dir`.
@@ -151,17 +180,26 @@ mod tests {
 
     #[test]
     fn no_term_can_change_alone_without_breaking_the_sum() {
-        let whole =
-            Counts { recorded: 21, pending: 1, passed: 14, delivered: 2, visible: 9, quarantined: 3, dropped: 6 };
+        let whole = Counts {
+            recorded: 26,
+            pending: 1,
+            passed: 19,
+            delivered: 2,
+            visible: 9,
+            quarantined: 3,
+            missed: 5,
+            dropped: 6,
+        };
         assert!(whole.adds_up());
         assert!(Counts::default().adds_up());
-        let alterations: [fn(&mut Counts) -> &mut u64; 7] = [
+        let alterations: [fn(&mut Counts) -> &mut u64; 8] = [
             |c| &mut c.recorded,
             |c| &mut c.pending,
             |c| &mut c.passed,
             |c| &mut c.delivered,
             |c| &mut c.visible,
             |c| &mut c.quarantined,
+            |c| &mut c.missed,
             |c| &mut c.dropped,
         ];
         for (number, term) in alterations.into_iter().enumerate() {

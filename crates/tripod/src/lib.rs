@@ -31,7 +31,7 @@
 //! | you want | look at |
 //! |---|---|
 //! | to record rows, your own tables too | [`tape`], [`tape::Row`] |
-//! | to know what became of them | [`ledger`] |
+//! | to know what became of them | [`ledger`], [`metrics`] |
 //! | tokens, settings, health | [`tokens`], [`settings`], [`health`] |
 //! | prices, events, signals | [`prices`], [`events`], [`signals`] |
 //! | what to do about an error | [`Error::advice`] |
@@ -56,6 +56,7 @@ pub mod error;
 pub mod events;
 pub mod health;
 pub mod ledger;
+pub mod metrics;
 pub mod postgres;
 pub mod prices;
 pub mod redis;

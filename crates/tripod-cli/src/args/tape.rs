@@ -45,6 +45,20 @@ pub(crate) enum Journal {
     /// Rows that QuestDB refused
     #[command(subcommand)]
     Quarantine(Quarantine),
+    /// Deliver once more what was delivered after a moment, for a QuestDB that lost something; the bot must not deliver
+    Redeliver(Redeliver),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Redeliver {
+    /// From when on, RFC 3339 (2026-11-23T10:00:00Z); rows that are there already stay as they are
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: tripod::Timestamp,
+    /// Give up waiting after so many seconds; what is left stays pending
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) deadline: u64,
+    #[command(flatten)]
+    pub(crate) bot: Bot,
 }
 
 #[derive(Debug, Subcommand)]

@@ -56,6 +56,7 @@ fn mark_secrets(config: &tripod::Config, document: &mut Table) {
     };
     for (number, sink) in config.questdb.iter().enumerate() {
         mark(&["questdb", &number.to_string()], "password", &sink.password);
+        mark(&["questdb", &number.to_string()], "token", &sink.token);
     }
     mark(&["postgres"], "password", &config.postgres.password);
     mark(&["postgres"], "admin_password", &config.postgres.admin_password);

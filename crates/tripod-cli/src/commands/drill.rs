@@ -4,8 +4,11 @@ use serde::Serialize;
 
 use crate::args::{Drill as Command, DrillRun, Global};
 use crate::drill::{self, Drill, load};
-use crate::exit::Exit;
+use crate::exit::{Exit, Stop};
 use crate::output::{self, Output};
+
+/// Of an outage, where nobody says how long.
+const OUTAGE_SECONDS: u64 = 20;
 
 #[derive(Debug, Serialize)]
 struct Listed {
@@ -40,9 +43,21 @@ fn list(output: Output) -> anyhow::Result<Exit> {
 }
 
 fn rehearse(arguments: &DrillRun, global: &Global, output: Output) -> anyhow::Result<Exit> {
+    let of_outage = arguments.drill == Drill::Outage;
+    if (of_outage && arguments.rounds.is_some()) || (!of_outage && arguments.seconds.is_some()) {
+        let what = format!(
+            "`drill run {}` takes no {}",
+            arguments.drill.name(),
+            if of_outage { "--rounds" } else { "--seconds" }
+        );
+        return Err(
+            Stop::usage(what, "--seconds is how long the outage is, --rounds how often the others break").into()
+        );
+    }
     let rounds = arguments.rounds.unwrap_or(arguments.drill.rounds_default());
     let bar = output.progress(arguments.drill.name(), u64::from(rounds));
-    let report = drill::run(arguments.drill, rounds, global, &bar);
+    let extent = drill::Extent { rounds, seconds: arguments.seconds.unwrap_or(OUTAGE_SECONDS) };
+    let report = drill::run(arguments.drill, extent, global, &bar);
     bar.finish_and_clear();
     let report = report?;
     output.result(&report, || report.words())?;

@@ -1,6 +1,7 @@
-//! `tripod journal ls`, `verify`, `quarantine …`: the local log, from its files alone, with the bot alive or dead.
+//! `tripod journal ls`, `verify`, `quarantine …`, `redeliver`: the local log, from its files, with the bot alive or dead.
 
 mod quarantine;
+mod redeliver;
 
 use std::path::PathBuf;
 
@@ -19,6 +20,7 @@ pub(super) fn run(command: &Journal, global: &Global, output: Output) -> anyhow:
         Journal::Ls(bot) => ls(bot, global, output),
         Journal::Verify(bot) => verify_all(bot, global, output),
         Journal::Quarantine(command) => quarantine::run(command, global, output),
+        Journal::Redeliver(arguments) => redeliver::run(arguments, global, output),
     }
 }
 

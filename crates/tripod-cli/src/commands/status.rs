@@ -1,20 +1,22 @@
 //! `tripod status`: one screen on which everything stands.
 //!
 //! Constraints: each server is asked itself, with every login that the config has for it, all at the same time, within
-//! seconds; one that does not answer hides nothing of the others. The ledger is read from the journals' files, with the
-//! bot alive or dead. What is wrong makes `ok` false and is said in a line; what is worth knowing is a note.
+//! seconds; one that does not answer hides nothing of the others. The ledger and the sinks' state are read from the
+//! journals' files, with the bot alive or dead. What is wrong makes `ok` false and is said in a line; what is worth knowing is a note.
 
 mod health;
 mod rows;
 mod servers;
+mod sinks;
 mod words;
 
 use serde::Serialize;
-use tripod::Server;
 use tripod::events::EventInfo;
 use tripod::health::Component;
 use tripod::ledger::{self, LedgerRow};
 use tripod::settings::AppliedSettings;
+use tripod::tape::SinkStatus;
+use tripod::{Server, Timestamp};
 
 use crate::args::Global;
 use crate::exit::Exit;
@@ -25,6 +27,8 @@ use servers::{ServerStatus, State};
 struct Status {
     servers: Vec<ServerStatus>,
     ledger: Vec<LedgerRow>,
+    /// What each sink says, in whatever process it runs.
+    sinks: Vec<SinkStatus>,
     streams: Vec<EventInfo>,
     /// What components said last.
     components: Vec<Component>,
@@ -60,7 +64,7 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
     if global.config.is_none() {
         notes = servers::explain_by_stack(global, &mut servers);
     }
-    let mut ledger = ledger::read(&config.journal_dir())?;
+    let mut ledger = ledger::of(&config)?;
     let mut found = rows::judge(&ledger);
     if ledger.iter().any(|row| row.delivered > 0) {
         let (later, waiting) = rows::look_again(&config, &ledger).await?;
@@ -69,12 +73,14 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
         found.extend(waiting);
     }
     found.extend(health::judge(&components, &settings));
+    let sinks = tripod::tape::statuses(&config)?;
+    found.extend(sinks::judge(&sinks, &ledger, Timestamp::now()));
     notes.extend(found.notes);
     let alarms = found.alarms;
     let ok = servers.iter().all(|server| server.state == State::Running) && alarms.is_empty();
     let nothing_answers = servers.iter().all(|server| server.state == State::Unreachable);
     let status =
-        Status { servers, ledger, streams, components, settings, backup: Backup::default(), alarms, notes, ok };
+        Status { servers, ledger, sinks, streams, components, settings, backup: Backup::default(), alarms, notes, ok };
     output.result(&status, || words::words(&status))?;
     Ok(match (ok, nothing_answers) {
         (true, _) => Exit::Done,

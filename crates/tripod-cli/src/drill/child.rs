@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, anyhow, bail};
-use hdrhistogram::Histogram;
 
 use super::load::Order;
 use super::row::{Place, THREADS};
 use super::scene::Scene;
-use super::witness::{self, Reached};
+use super::witness::{self, Reached, RecordNanos};
 
 /// The rows of one thread in one life of the load that the witness saw: `from` up to, not with, `to`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +24,7 @@ pub(super) struct Span {
 #[derive(Debug)]
 pub(super) struct Witnessed {
     pub(super) spans: Vec<Span>,
-    /// Nanoseconds that each `record()` took.
-    pub(super) record_ns: Histogram<u64>,
+    pub(super) record_ns: RecordNanos,
 }
 
 /// A running load. Dropping it kills it.
@@ -36,7 +34,7 @@ pub(super) struct Load {
     input: Option<ChildStdin>,
     reached: Arc<Reached>,
     from: [u64; THREADS],
-    watcher: Option<JoinHandle<anyhow::Result<Histogram<u64>>>>,
+    watcher: Option<JoinHandle<anyhow::Result<RecordNanos>>>,
 }
 
 impl Load {
@@ -71,6 +69,20 @@ impl Load {
     /// The newest witnessed row of thread 0, or what stands before its first.
     pub(super) fn newest(&self) -> u64 {
         self.reached.of(0).saturating_sub(1)
+    }
+
+    /// How far its threads are, and what else it said.
+    pub(super) fn reached(&self) -> &Reached {
+        &self.reached
+    }
+
+    /// Rows that the witness has seen of this life.
+    pub(super) fn recorded(&self) -> u64 {
+        self.from.iter().enumerate().map(|(thread, from)| self.reached.of(thread).saturating_sub(*from)).sum()
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Fails where it has ended by itself.

@@ -1,10 +1,14 @@
-//! The bot is killed at random moments: while it starts, while it recovers its journal, while it records.
+//! The bot is killed at random moments: while it starts, while it recovers its journal, while it records; and in every
+//! second round with one of its threads held inside an append, where the others must neither wait nor be hidden behind it.
 
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
 use super::Break;
+use super::child::Load;
+use super::load::Hold;
+use super::row::THREADS;
 use super::scene::{Scene, millis, within};
 use super::server::{pause, watch};
 use crate::exit::Stop;
@@ -16,20 +20,35 @@ const LIFE_MOST: Duration = Duration::from_millis(1500);
 const RECOVER_WITHIN: Duration = Duration::from_secs(60);
 /// The last life records this long after its first row was visible.
 const LAST_WORDS: Duration = Duration::from_millis(300);
+/// A thread is held this long after its start at most.
+const HOLD_AFTER_MS_MOST: u64 = 500;
+/// So far must thread 0 come on while another one is held: a tenth of a second.
+const ROWS_BESIDE: u64 = 500;
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 pub(super) fn run(scene: &mut Scene, rounds: u32, bar: &ProgressBar) -> anyhow::Result<Vec<Break>> {
     let mut breaks = Vec::new();
     let mut load = scene.start_load()?;
     // The first kill hits a bot that records.
     watch(&scene.table, 0, Instant::now(), within(RECOVER_WITHIN), || load.check_alive())?;
-    for _ in 0..rounds {
-        let end = within(scene.dice.between(LIFE_LEAST, LIFE_MOST));
-        watch_life(scene, &mut breaks, end, &mut load)?;
-        pause(end.saturating_duration_since(Instant::now()));
+    for round in 0..rounds {
+        let beside_held = if holds(round) {
+            Some(watch_held(scene, &mut breaks, &mut load)?)
+        } else {
+            let end = within(scene.dice.between(LIFE_LEAST, LIFE_MOST));
+            watch_life(scene, &mut breaks, end, &mut load)?;
+            pause(end.saturating_duration_since(Instant::now()));
+            None
+        };
         let witnessed = load.kill()?;
         scene.remember(&witnessed)?;
-        breaks.push((Instant::now(), scene_newest(scene), Break::default()));
-        load = scene.start_load()?;
+        breaks.push((Instant::now(), scene_newest(scene), Break { beside_held, ..Break::default() }));
+        let hold = holds(round + 1).then(|| Hold {
+            // Not thread 0, whose rows are looked for on the server.
+            thread: 1 + usize::try_from(scene.dice.next()).unwrap_or(0) % (THREADS - 1),
+            after_ms: scene.dice.next() % HOLD_AFTER_MS_MOST,
+        });
+        load = scene.start_load_with(|order| order.hold = hold)?;
         bar.inc(1);
     }
     watch_life(scene, &mut breaks, within(RECOVER_WITHIN), &mut load)?;
@@ -46,12 +65,39 @@ pub(super) fn run(scene: &mut Scene, rounds: u32, bar: &ProgressBar) -> anyhow::
     Ok(breaks.into_iter().map(|(_, _, one)| one).collect())
 }
 
+/// The first life records before anything is broken; of the others every second one has a held thread.
+fn holds(round: u32) -> bool {
+    round % 2 == 1
+}
+
+/// Waits until a thread is held, and until rows that others have recorded since are visible; how many those others are.
+fn watch_held(scene: &Scene, breaks: &mut [(Instant, u64, Break)], load: &mut Load) -> anyhow::Result<u64> {
+    let end = within(RECOVER_WITHIN);
+    watch_life(scene, breaks, end, load)?;
+    while !load.reached().is_held() {
+        load.check_alive()?;
+        anyhow::ensure!(Instant::now() < end, "no thread was held within {RECOVER_WITHIN:?}");
+        pause(LOOK_EVERY);
+    }
+    let (recorded, newest) = (load.recorded(), load.newest());
+    let seen =
+        watch(&scene.table, newest + ROWS_BESIDE, Instant::now(), within(RECOVER_WITHIN), || load.check_alive())?;
+    if seen.visible.is_none() {
+        return Err(Stop::untrue(
+            format!("with a thread held inside an append, no row of another one was visible within {RECOVER_WITHIN:?}"),
+            "load.log says what the bot was doing",
+        )
+        .into());
+    }
+    Ok(load.recorded() - recorded)
+}
+
 /// Watches until a row behind the last kill is visible, or until `end`; then each kill that waits for one has it.
 fn watch_life(
     scene: &Scene,
     breaks: &mut [(Instant, u64, Break)],
     end: Instant,
-    load: &mut super::child::Load,
+    load: &mut Load,
 ) -> anyhow::Result<()> {
     let Some((at, newest, _)) = breaks.last().filter(|(_, _, last)| last.recovery_ms.is_none()).copied() else {
         return Ok(());

@@ -47,7 +47,11 @@ pub(super) fn run(scene: &mut Scene, rounds: u32, bar: &ProgressBar) -> anyhow::
             )
             .into());
         }
-        breaks.push(Break { away_ms: seen.answered.map(millis), recovery_ms: seen.visible.map(millis) });
+        breaks.push(Break {
+            away_ms: seen.answered.map(millis),
+            recovery_ms: seen.visible.map(millis),
+            ..Break::default()
+        });
         bar.inc(1);
     }
     pause(LAST_WORDS);
@@ -57,7 +61,7 @@ pub(super) fn run(scene: &mut Scene, rounds: u32, bar: &ProgressBar) -> anyhow::
 }
 
 /// kill -9 of exactly this process: the handle is opened first and the stack asked again whose it is.
-fn kill(scene: &Scene) -> anyhow::Result<()> {
+pub(super) fn kill(scene: &Scene) -> anyhow::Result<()> {
     let own = || scene.own_questdb();
     let found = own()?;
     let pid = found.pid.filter(|_| found.state == RunState::Running).context("QuestDB does not run")?;

@@ -13,11 +13,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tripod::Config;
+use tripod::config::Delivery;
 use tripod::tape::{Recorded, Recorder, Tape};
 
+use super::held::HeldRow;
 use super::row::{DrillRow, Place, ROWS_PER_SECOND, Recipe, THREADS};
-use super::witness::message;
+use super::witness::{held_message, message, stopped_message};
 
 /// Between two bursts of due rows; timers are not finer.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -35,6 +38,21 @@ pub(super) struct Order {
     pub(super) recipe: Recipe,
     /// The first number of each thread.
     pub(super) from: [u64; THREADS],
+    /// One thread is held inside an append.
+    pub(super) hold: Option<Hold>,
+    /// Where QuestDB is reached, where not at its own address.
+    pub(super) http: Option<String>,
+    /// Small segments: a small disk is full soon, and at a known moment.
+    pub(super) small_segments: bool,
+    /// Disk for what waits.
+    pub(super) budget_mib: Option<u64>,
+}
+
+/// Which thread is held, and when.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Hold {
+    pub(super) thread: usize,
+    pub(super) after_ms: u64,
 }
 
 impl Order {
@@ -43,6 +61,16 @@ impl Order {
         config.bot.clone_from(&self.bot);
         config.journal.dir.clone_from(&self.journals);
         config.tape.table_prefix.clone_from(&self.table_prefix);
+        config.tape.delivery = Delivery::Inside;
+        if let (Some(http), Some(server)) = (&self.http, config.questdb.first_mut()) {
+            server.http.clone_from(http);
+        }
+        if self.small_segments {
+            config.journal.segment_mib = 1;
+        }
+        if let Some(budget_mib) = self.budget_mib {
+            config.journal.critical_budget_mib = budget_mib;
+        }
     }
 }
 
@@ -62,8 +90,11 @@ pub(crate) fn run(mut config: Config) -> anyhow::Result<()> {
             .iter()
             .enumerate()
             .map(|(thread, from)| {
-                let (recorder, stop, recipe, from) = (tape.recorder(), &stop, order.recipe, *from);
-                scope.spawn(move || record(&recorder, recipe, Place { thread, number: from }, stop))
+                let hold =
+                    order.hold.filter(|hold| hold.thread == thread).map(|hold| Duration::from_millis(hold.after_ms));
+                let work = Work { recorder: tape.recorder(), allowed: tape.trading_allowed(), stop: &stop, hold };
+                let (recipe, from) = (order.recipe, *from);
+                scope.spawn(move || record(&work, recipe, Place { thread, number: from }))
             })
             .collect();
         // Until the drill closes its end, or is gone.
@@ -80,20 +111,45 @@ pub(crate) fn run(mut config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What one thread works with.
+struct Work<'a> {
+    recorder: Recorder,
+    allowed: watch::Receiver<bool>,
+    stop: &'a Stop,
+    /// When it is held.
+    hold: Option<Duration>,
+}
+
 /// One thread: records what is due, says so, pauses.
-fn record(recorder: &Recorder, recipe: Recipe, mut place: Place, stop: &Stop) -> anyhow::Result<()> {
+fn record(work: &Work<'_>, recipe: Recipe, mut place: Place) -> anyhow::Result<()> {
     // Unbuffered: when it returns, the message is in the pipe and survives this process.
     let mut witness = File::from(std::io::stdout().as_fd().try_clone_to_owned().context("no standard output")?);
-    let (began, first) = (Instant::now(), place.number);
-    while !stop.wait(PAUSE) {
+    let (began, first, mut hold) = (Instant::now(), place.number, work.hold);
+    while !work.stop.wait(PAUSE) {
         let due = began.elapsed().as_micros() * u128::from(ROWS_PER_SECOND) / 1_000_000;
         while u128::from(place.number - first) < due {
             let row = recipe.row(place)?;
             let started = Instant::now();
-            let recorded = recorder.record(&row)?;
+            let recorded = match hold.take_if(|after| began.elapsed() >= *after) {
+                None => work.recorder.record(&row),
+                Some(_) => work.recorder.record(&HeldRow::new(&row, || {
+                    // The drill sees nothing of it where it is gone; then the load ends, too.
+                    let _ = witness.write_all(&held_message());
+                    while !work.stop.wait(Duration::from_secs(1)) {}
+                })),
+            };
             let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            if recorded != Recorded::Kept {
-                bail!("a critical row was dropped");
+            match recorded {
+                Ok(Recorded::Kept) => {}
+                Ok(Recorded::Dropped) => bail!("a critical row was dropped"),
+                Err(tripod::Error::CannotRecord { .. }) => {
+                    if !stop_trading(work, &mut witness) {
+                        return Ok(());
+                    }
+                    // The same row again: it was not recorded.
+                    continue;
+                }
+                Err(e) => return Err(e.into()),
             }
             if witness.write_all(&message(place, nanos)).is_err() {
                 // The drill is gone.
@@ -103,6 +159,17 @@ fn record(recorder: &Recorder, recipe: Recipe, mut place: Place, stop: &Stop) ->
         }
     }
     Ok(())
+}
+
+/// What a bot does whose rows cannot be recorded: it says so and waits until they can. False where it is to end.
+fn stop_trading(work: &Work<'_>, witness: &mut File) -> bool {
+    let said = witness.write_all(&stopped_message()).is_ok();
+    while said && !*work.allowed.borrow() {
+        if work.stop.wait(PAUSE) {
+            return false;
+        }
+    }
+    said && !work.stop.wait(PAUSE)
 }
 
 /// Asked once; ends every wait at once.

@@ -17,19 +17,27 @@
 //! table and the journals are removed afterwards, unless a promise was broken.
 
 mod child;
+mod disk;
 mod events_report;
+mod fill_disk;
+mod gate;
+mod held;
 mod kill_bot;
+mod kill_both;
 mod kill_questdb;
 mod kill_redis_primary;
 pub(crate) mod load;
+mod outage;
 mod own_stack;
 mod poison_row;
+mod raw;
 mod report;
 mod row;
 mod scene;
 mod server;
 mod slow_network;
 mod stall_postgres;
+mod suspend_table;
 mod trim_unread;
 mod verdict;
 mod witness;
@@ -57,6 +65,8 @@ pub(crate) enum Drill {
     KillBot,
     /// QuestDB is killed (-9) at random moments; the supervisor starts it again
     KillQuestdb,
+    /// Both are killed (-9) together
+    KillBoth,
     /// QuestDB refuses some of the rows that it is sent
     PoisonRow,
     /// The network to Redis is slow, then cut without a word, then back
@@ -67,13 +77,23 @@ pub(crate) enum Drill {
     KillRedisPrimary,
     /// A stream is trimmed before its group has read it; on a server of the drill's own
     TrimUnread,
+    /// QuestDB suspends the table: a part of its log cannot be read
+    SuspendTable,
+    /// The disk of QuestDB and of the journals is full (needs the right to mount)
+    FillDisk,
+    /// QuestDB is away for a while (--seconds)
+    Outage,
 }
 
 impl Drill {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::KillBot,
         Self::KillQuestdb,
+        Self::KillBoth,
         Self::PoisonRow,
+        Self::SuspendTable,
+        Self::FillDisk,
+        Self::Outage,
         Self::KillRedisPrimary,
         Self::TrimUnread,
         Self::SlowNetwork,
@@ -85,11 +105,15 @@ impl Drill {
         match self {
             Self::KillBot => "kill-bot",
             Self::KillQuestdb => "kill-questdb",
+            Self::KillBoth => "kill-both",
             Self::PoisonRow => "poison-row",
             Self::SlowNetwork => "slow-network",
             Self::StallPostgres => "stall-postgres",
             Self::KillRedisPrimary => "kill-redis-primary",
             Self::TrimUnread => "trim-unread",
+            Self::SuspendTable => "suspend-table",
+            Self::FillDisk => "fill-disk",
+            Self::Outage => "outage",
         }
     }
 
@@ -98,19 +122,27 @@ impl Drill {
         match self {
             Self::KillBot => "the bot is killed (-9) while it records",
             Self::KillQuestdb => "QuestDB is killed (-9) while rows come in",
+            Self::KillBoth => "the bot and QuestDB are killed (-9) together",
             Self::PoisonRow => "QuestDB refuses a row",
             Self::SlowNetwork => "the network to Redis is slow, then cut without a word",
             Self::StallPostgres => "PostgreSQL stops answering and comes back",
             Self::KillRedisPrimary => "the primary for events is killed (-9) under `up --ha`",
             Self::TrimUnread => "a stream is trimmed before a group has read it",
+            Self::SuspendTable => "QuestDB suspends a table, answers OK and shows nothing",
+            Self::FillDisk => "the disk is full",
+            Self::Outage => "QuestDB is away for a while",
         }
     }
 
     /// What the README promises for that.
     pub(crate) fn promise(self) -> &'static str {
         match self {
-            Self::KillBot => "every row for which record() returned is in QuestDB, once, as it was recorded",
+            Self::KillBot => {
+                "every row for which record() returned is in QuestDB, once, as it was recorded; a thread that was \
+                 stopped inside record() neither holds the others up nor hides their rows"
+            }
             Self::KillQuestdb => "record() does not wait; every row is in QuestDB, once, as it was recorded",
+            Self::KillBoth => "every row for which record() returned is in QuestDB, once, as it was recorded",
             Self::PoisonRow => "the refused row goes to quarantine with the reason; the rows behind it go on",
             Self::SlowNetwork => {
                 "memory serves prices with their age, calls keep their deadline, then fresh within 1 s"
@@ -123,6 +155,9 @@ impl Drill {
                 "another server takes writes within 4 s; no acknowledged event is lost, none is there twice"
             }
             Self::TrimUnread => "the stream keeps its cap; the group is told exactly how many events it missed",
+            Self::SuspendTable => "it is said; every row is kept and visible again by itself, once, as it was recorded",
+            Self::FillDisk => "it is said, or trading is to stop; with space again every row is in QuestDB, once",
+            Self::Outage => "record() does not wait, memory does not grow, each row is accounted for, none is lost",
         }
     }
 
@@ -130,8 +165,15 @@ impl Drill {
     pub(crate) fn rounds_default(self) -> u32 {
         match self {
             Self::KillBot | Self::PoisonRow | Self::TrimUnread => 5,
-            Self::KillQuestdb | Self::KillRedisPrimary | Self::SlowNetwork | Self::StallPostgres => 3,
+            Self::KillQuestdb | Self::KillBoth | Self::KillRedisPrimary | Self::SlowNetwork | Self::StallPostgres => 3,
+            Self::SuspendTable | Self::FillDisk => 2,
+            Self::Outage => 1,
         }
+    }
+
+    /// Whether somebody must be there to start QuestDB again.
+    fn kills_questdb(self) -> bool {
+        matches!(self, Self::KillQuestdb | Self::KillBoth | Self::Outage)
     }
 }
 
@@ -141,19 +183,32 @@ pub(crate) struct Break {
     /// From the break until the server answered again; only where the server was broken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) away_ms: Option<u64>,
-    /// From the break to the first row behind it visible; with a frozen PostgreSQL, from the thaw to the first good call. None where the next break came before that: then that one's
-    /// time counts from here.
+    /// From the break until somebody said so, where nothing ended by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) said_ms: Option<u64>,
+    /// From the break (a full disk: from its mend) to the first row behind it visible; with a frozen PostgreSQL, from the
+    /// thaw to the first good call. None where the next break came before that: then that one's time counts from here.
     pub(crate) recovery_ms: Option<u64>,
+    /// Rows that other threads recorded while one was held inside an append; only where one was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) beside_held: Option<u64>,
+}
+
+/// How much is to be broken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extent {
+    pub(crate) rounds: u32,
+    /// Of an outage.
+    pub(crate) seconds: u64,
 }
 
 /// Runs one drill; what it left is removed where every promise was kept.
-pub(crate) fn run(drill: Drill, rounds: u32, global: &Global, bar: &ProgressBar) -> anyhow::Result<Outcome> {
+pub(crate) fn run(drill: Drill, extent: Extent, global: &Global, bar: &ProgressBar) -> anyhow::Result<Outcome> {
+    let rounds = extent.rounds;
     match drill {
-        Drill::KillBot | Drill::KillQuestdb | Drill::PoisonRow | Drill::StallPostgres => {
-            run_rows(drill, rounds, global, bar).map(Outcome::Rows)
-        }
         Drill::SlowNetwork => slow_network::run(rounds, global, bar).map(Outcome::Prices),
         Drill::KillRedisPrimary | Drill::TrimUnread => run_events(drill, rounds, global, bar).map(Outcome::Events),
+        _ => run_rows(drill, extent, global, bar).map(Outcome::Rows),
     }
 }
 
@@ -202,26 +257,43 @@ fn run_events(drill: Drill, rounds: u32, global: &Global, bar: &ProgressBar) -> 
     })
 }
 
-fn run_rows(drill: Drill, rounds: u32, global: &Global, bar: &ProgressBar) -> anyhow::Result<Report> {
-    let mut scene = Scene::set(drill, global)?;
-    let mut calls = None;
-    let ran = match drill {
-        Drill::KillBot => kill_bot::run(&mut scene, rounds, bar),
-        Drill::KillQuestdb => kill_questdb::run(&mut scene, rounds, bar),
-        Drill::StallPostgres => stall_postgres::run(&mut scene, &global.load()?, rounds, bar).map(|(breaks, seen)| {
-            calls = Some(seen);
+fn run_rows(drill: Drill, extent: Extent, global: &Global, bar: &ProgressBar) -> anyhow::Result<Report> {
+    let rounds = extent.rounds;
+    let (mut scene, disk) = match drill {
+        Drill::FillDisk => fill_disk::set(global).map(|(scene, disk)| (scene, Some(disk)))?,
+        _ => (Scene::set(drill, global)?, None),
+    };
+    let (mut outage, mut calls) = (None, None);
+    let ran = match (drill, &disk) {
+        (Drill::KillBot, _) => kill_bot::run(&mut scene, rounds, bar),
+        (Drill::KillQuestdb, _) => kill_questdb::run(&mut scene, rounds, bar),
+        (Drill::KillBoth, _) => kill_both::run(&mut scene, rounds, bar),
+        (Drill::SuspendTable, _) => suspend_table::run(&mut scene, rounds, bar),
+        (Drill::FillDisk, Some(disk)) => fill_disk::run(&mut scene, disk, rounds, bar),
+        (Drill::FillDisk, None) => Err(anyhow::anyhow!("there is no small disk")),
+        (Drill::Outage, _) => outage::run(&mut scene, extent.seconds, bar).map(|(breaks, found)| {
+            outage = Some(found);
             breaks
         }),
+        (Drill::StallPostgres, _) => {
+            stall_postgres::run(&mut scene, &global.load()?, rounds, bar).map(|(breaks, seen)| {
+                calls = Some(seen);
+                breaks
+            })
+        }
         _ => poison_row::run(&mut scene, rounds, bar),
     };
     bar.set_message("reading every row back");
     let judged = ran.and_then(|breaks| scene.judge().map(|judged| (breaks, judged)));
     let (breaks, judged) = judged.map_err(|error| error.context(scene.left_behind()))?;
-    let mut report = Report::new(drill, rounds, &scene, breaks, judged, calls);
-    if report.ok {
-        scene.clear()?;
-    } else {
+    let mut report = Report::new(drill, rounds, &scene, breaks, judged, calls, outage);
+    if !report.ok {
         report.evidence = Some(scene.left_behind());
+    } else if let Some(disk) = &disk {
+        let dir = disk.path.parent().unwrap_or(&disk.path).to_owned();
+        fill_disk::clear(&dir)?;
+    } else {
+        scene.clear()?;
     }
     Ok(report)
 }

@@ -34,7 +34,7 @@ pub(super) fn run(scene: &mut Scene, rounds: u32, bar: &ProgressBar) -> anyhow::
             )
             .into());
         }
-        breaks.push(Break { away_ms: None, recovery_ms: seen.visible.map(millis) });
+        breaks.push(Break { recovery_ms: seen.visible.map(millis), ..Break::default() });
         bar.inc(1);
     }
     bar.set_message("delivering the rest");

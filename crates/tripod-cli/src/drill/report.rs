@@ -1,12 +1,13 @@
 //! What a drill says: the `--json` contract `drill run`, and the same in words.
 
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::row::{ROWS_PER_SECOND, THREADS};
 use super::scene::{Judged, Scene};
 use super::stall_postgres::{Calls, FIRST_GOOD_WITHIN_MS, LATE_MS};
 use super::verdict::Verdict;
-use super::{Break, Drill};
+use super::{Break, Drill, outage::Outage};
 
 /// A `record()` that waited for QuestDB would wait as long as it is away, and that is never less than this. A shorter
 /// stall is the operating system's, which has other threads to run.
@@ -36,6 +37,8 @@ pub(crate) struct Report {
     /// What calls of PostgreSQL did; only where that was broken.
     #[serde(skip_serializing_if = "Option::is_none")]
     calls: Option<Calls>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outage: Option<Outage>,
     /// Whether recorded = pending + delivered + visible + quarantined + dropped, and nothing is pending.
     ledger_adds_up: bool,
     seed: u64,
@@ -45,11 +48,19 @@ pub(crate) struct Report {
     broken: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct Quantiles {
-    p50: u64,
-    p99: u64,
-    p999: u64,
+/// Nanoseconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Quantiles {
+    pub(super) p50: u64,
+    pub(super) p99: u64,
+    pub(super) p999: u64,
+}
+
+impl Quantiles {
+    pub(super) fn of(nanos: &Histogram<u64>) -> Self {
+        let at = |quantile| nanos.value_at_quantile(quantile);
+        Self { p50: at(0.5), p99: at(0.99), p999: at(0.999) }
+    }
 }
 
 /// What of the promise these calls break.
@@ -93,11 +104,13 @@ impl Report {
         breaks: Vec<Break>,
         judged: Judged,
         calls: Option<Calls>,
+        outage: Option<Outage>,
     ) -> Self {
         let Judged { verdict, ledger } = judged;
         let mut recoveries: Vec<u64> = breaks.iter().filter_map(|one| one.recovery_ms).collect();
         recoveries.sort_unstable();
-        let stall_ns = scene.record_ns.max();
+        let (well, broken_ns) = (&scene.record_ns.well, &scene.record_ns.broken);
+        let stall_ns = well.max().max(broken_ns.max());
         let max_stall_us = stall_ns.div_ceil(1000);
         let recorded = verdict.witnessed + verdict.unwitnessed;
         // Settled to the last row, and as many as the server and the quarantine have.
@@ -131,7 +144,12 @@ impl Report {
         if drill == Drill::PoisonRow && verdict.quarantined < u64::from(rounds) {
             broken.push(format!("only {} rows are in the quarantine", verdict.quarantined));
         }
-        let quantile = |at| scene.record_ns.value_at_quantile(at);
+        if let Some(wrong) = outage.as_ref().map(|outage| outage.ledger_wrong).filter(|wrong| *wrong > 0) {
+            broken.push(format!("the ledger did not add up {wrong} times"));
+        }
+        let mut all_ns = well.clone();
+        // Both have the same digits.
+        let _ = all_ns.add(broken_ns);
         Self {
             drill,
             rounds,
@@ -143,10 +161,11 @@ impl Report {
             promise: drill.promise(),
             ok: verdict.is_true() && broken.is_empty(),
             verdict,
-            record_ns: Quantiles { p50: quantile(0.5), p99: quantile(0.99), p999: quantile(0.999) },
+            record_ns: Quantiles::of(&all_ns),
             recovery_ms_p50: recoveries.get(recoveries.len().saturating_sub(1) / 2).copied().unwrap_or(0),
             breaks,
             calls,
+            outage,
             ledger_adds_up,
             seed: scene.recipe.seed,
             evidence: None,
@@ -181,6 +200,17 @@ impl Report {
         }
         text += "\n";
         text += &self.calls.as_ref().map(words_of).unwrap_or_default();
+        if let Some(said) = self.breaks.iter().filter_map(|one| one.said_ms).max() {
+            text += &format!("said        after {said} ms at the latest\n");
+        }
+        let beside: Vec<u64> = self.breaks.iter().filter_map(|one| one.beside_held).collect();
+        if let Some(least) = beside.iter().min() {
+            let held = beside.len();
+            text += &format!(
+                "held        {held} times one thread inside record(); the others recorded {least} rows or more\n"
+            );
+        }
+        text += &self.outage.as_ref().map_or_else(String::new, Outage::words);
         for example in &verdict.examples {
             text += &format!("  {example}\n");
         }

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hdrhistogram::Histogram;
 use tripod::ledger::{self, LedgerRow};
 use tripod::tape::Row as _;
 use tripod::tape::quarantine;
@@ -23,6 +22,7 @@ use super::load::Order;
 use super::row::{Dice, DrillRow, Recipe, THREADS};
 use super::server::{Table, base_now, windows_end};
 use super::verdict::{Judge, Verdict};
+use super::witness::RecordNanos;
 use super::{Drill, kill_questdb};
 use crate::args::Global;
 use crate::exit::Stop;
@@ -41,11 +41,14 @@ pub(super) struct Scene {
     pub(super) recipe: Recipe,
     pub(super) dice: Dice,
     pub(super) spans: Vec<Span>,
-    pub(super) record_ns: Histogram<u64>,
-    data: PathBuf,
-    dir: PathBuf,
+    pub(super) record_ns: RecordNanos,
+    /// The data directory of the stack.
+    pub(super) data: PathBuf,
+    pub(super) dir: PathBuf,
+    /// The load's log; each life adds to it.
+    pub(super) log: PathBuf,
     prefix: String,
-    config: Config,
+    pub(super) config: Config,
     /// Held until the drill is over.
     _lock: File,
 }
@@ -63,15 +66,27 @@ impl Scene {
     pub(super) fn set(drill: Drill, global: &Global) -> anyhow::Result<Self> {
         let (config, data) = (global.load()?, global.data.as_path());
         let own = own_questdb(&config, data)?;
-        if drill == Drill::KillQuestdb {
+        if drill.kills_questdb() {
             kill_questdb::check(&own)?;
         }
         let data = data.canonicalize().with_context(|| format!("cannot open {}", data.display()))?;
-        let drills = data.join("drills");
-        let lock = lock(&drills)?;
-        let dir = drills.join(drill.name());
+        let config_path = global.config.clone().unwrap_or_else(|| data.join(tripod::config::FILE_NAME));
+        let lock = lock(&data.join("drills"))?;
+        let dir = data.join("drills").join(drill.name());
         remove_dir(&dir)?;
-        std::fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        Self::set_on(drill, config, config_path, data, dir, lock)
+    }
+
+    /// The same on any stack: `data` is its directory, `dir` the drill's own; the caller has seen to both.
+    pub(super) fn set_on(
+        drill: Drill,
+        config: Config,
+        config_path: PathBuf,
+        data: PathBuf,
+        dir: PathBuf,
+        lock: File,
+    ) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let prefix = format!("{PREFIX}{}_", drill.name().replace('-', "_"));
         let seed = Uuid::new_v4().as_u64_pair().1;
         let recipe = Recipe { seed, base: base_now(), poison: drill == Drill::PoisonRow };
@@ -81,14 +96,14 @@ impl Scene {
         table.create(&prefix)?;
         Ok(Self {
             drill,
-            config_path: global.config.clone().unwrap_or_else(|| data.join(tripod::config::FILE_NAME)),
+            config_path,
             table,
             recipe,
             dice: Dice::new(seed),
             spans: Vec::new(),
-            // Three digits, up to a minute.
-            record_ns: Histogram::new_with_max(60_000_000_000, 3)?,
+            record_ns: RecordNanos::new()?,
             data,
+            log: dir.join("load.log"),
             dir,
             prefix,
             config,
@@ -108,7 +123,21 @@ impl Scene {
 
     /// Starts the load where its last life ended.
     pub(super) fn start_load(&self) -> anyhow::Result<Load> {
-        Load::start(self, &self.order())
+        self.start_load_with(|_| {})
+    }
+
+    /// The same, with something of this drill's own.
+    pub(super) fn start_load_with(&self, change: impl FnOnce(&mut Order)) -> anyhow::Result<Load> {
+        let mut order = self.order();
+        change(&mut order);
+        Load::start(self, &order)
+    }
+
+    /// The config that the load runs by.
+    pub(super) fn load_config(&self) -> Config {
+        let mut config = self.config.clone();
+        self.order().apply(&mut config);
+        config
     }
 
     fn order(&self) -> Order {
@@ -118,19 +147,23 @@ impl Scene {
             table_prefix: self.prefix.clone(),
             recipe: self.recipe,
             from: if self.spans.is_empty() { [0; THREADS] } else { next_from(&self.spans) },
+            hold: None,
+            http: None,
+            small_segments: false,
+            budget_mib: None,
         }
     }
 
     /// Where the load's log goes; each life adds to it.
     pub(super) fn load_log(&self) -> anyhow::Result<File> {
-        let path = self.dir.join("load.log");
-        File::options().create(true).append(true).open(&path).with_context(|| format!("cannot open {}", path.display()))
+        let log = File::options().create(true).append(true).open(&self.log);
+        log.with_context(|| format!("cannot open {}", self.log.display()))
     }
 
     /// Keeps what a life of the load has recorded.
     pub(super) fn remember(&mut self, witnessed: &Witnessed) -> anyhow::Result<()> {
         self.spans.extend(&witnessed.spans);
-        self.record_ns.add(&witnessed.record_ns).context("cannot add what record() took")
+        self.record_ns.add(&witnessed.record_ns)
     }
 
     /// Ends the load in order: when it returns, the load says that every row is visible.
@@ -151,8 +184,7 @@ impl Scene {
             judge.meet(row);
         })?;
         judge.meet_elsewhere(self.table.count()?.saturating_sub(read));
-        let mut config = self.config.clone();
-        self.order().apply(&mut config);
+        let config = self.load_config();
         let journals = config.journal_dir();
         for sink in &config.questdb {
             for row in quarantine::read(&quarantine::path(&journals, &sink.name, Importance::Critical))? {
@@ -198,6 +230,7 @@ pub(crate) fn remove_dir(dir: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// One drill at a time on a stack.
 pub(super) fn lock(drills: &Path) -> anyhow::Result<File> {
     std::fs::create_dir_all(drills).with_context(|| format!("cannot make {}", drills.display()))?;
     let path = drills.join("lock");

@@ -137,7 +137,11 @@ pub(super) fn run(
         }
         // Rows go on being visible, too.
         watch(&scene.table, newest, frozen_at, within(RECOVER_WITHIN), || load.check_alive())?;
-        breaks.push(Break { away_ms: Some(away_ms), recovery_ms: Some(lock(&tally.calls).last_first_good_ms) });
+        breaks.push(Break {
+            away_ms: Some(away_ms),
+            recovery_ms: Some(lock(&tally.calls).last_first_good_ms),
+            ..Break::default()
+        });
         bar.inc(1);
     }
     tally.ended.store(true, Ordering::Relaxed);

@@ -51,6 +51,7 @@ fn a_killed_bot_a_killed_questdb_and_a_refused_row_lose_and_double_nothing() {
 
     let bot = drill(&stack, "kill-bot", "2");
     assert_eq!(bot["breaks"].as_array().unwrap().len(), 2);
+    assert!(bot["breaks"][1]["beside_held"].as_u64() > Some(0), "no thread was held: {bot}");
     is_clean(&stack);
 
     let pid = stack.pid(ServerName::QuestDb);
@@ -58,6 +59,50 @@ fn a_killed_bot_a_killed_questdb_and_a_refused_row_lose_and_double_nothing() {
     assert!(stack.pid(ServerName::QuestDb).is_some() && stack.pid(ServerName::QuestDb) != pid, "nobody killed it");
     assert!(questdb["breaks"][0]["away_ms"].as_u64() > Some(0), "{questdb}");
     is_clean(&stack);
+}
+
+#[test]
+fn a_suspended_table_and_bot_and_questdb_killed_together_lose_and_double_nothing() {
+    let stack = questdb();
+    let suspended = drill(&stack, "suspend-table", "1");
+    assert!(suspended["breaks"][0]["said_ms"].as_u64() > Some(0), "{suspended}");
+    is_clean(&stack);
+    let pid = stack.pid(ServerName::QuestDb);
+    drill(&stack, "kill-both", "1");
+    assert!(stack.pid(ServerName::QuestDb).is_some() && stack.pid(ServerName::QuestDb) != pid, "nobody killed it");
+    is_clean(&stack);
+}
+
+#[test]
+fn an_outage_is_not_felt_and_the_ledger_adds_up_all_the_time() {
+    let stack = questdb();
+    let said = run(stack.data_dir(), &["--data", ".", "drill", "run", "outage", "--seconds", "5", "--json"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let report = said.json();
+    assert_eq!((&report["lost"], &report["doubled"], &report["ok"]), (&json!(0), &json!(0), &json!(true)), "{report}");
+    let outage = &report["outage"];
+    assert!(outage["backlog_rows"].as_u64() > Some(1000), "{report}");
+    assert!(outage["ledger_reads"].as_u64() >= Some(5) && outage["ledger_wrong"] == 0, "{report}");
+    is_clean(&stack);
+    for wrong in [&["outage", "--rounds", "2"][..], &["kill-bot", "--seconds", "9"]] {
+        let said = run(stack.data_dir(), &[&["--data", ".", "drill", "run"], wrong].concat());
+        assert_eq!(said.code, Some(2), "{said:?}");
+    }
+}
+
+#[test]
+#[ignore = "takes a minute, because a full disk is probed rarely; part of `make soak`"]
+fn a_full_disk_is_said_and_costs_no_row_or_the_right_to_mount_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let said = run(dir.path(), &["--data", ".", "drill", "run", "fill-disk", "--rounds", "1", "--json"]);
+    if said.code == Some(4) {
+        assert!(said.err.contains("mount"), "{said:?}");
+        return;
+    }
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let report = said.json();
+    assert_eq!((&report["lost"], &report["doubled"], &report["ok"]), (&json!(0), &json!(0), &json!(true)), "{report}");
+    assert!(!dir.path().join("drills/fill-disk").exists(), "it left its disk behind");
 }
 
 #[test]

@@ -121,7 +121,11 @@ fn the_drills_are_listed_with_what_each_promises() {
     let all = [
         "kill-bot",
         "kill-questdb",
+        "kill-both",
         "poison-row",
+        "suspend-table",
+        "fill-disk",
+        "outage",
         "kill-redis-primary",
         "trim-unread",
         "slow-network",

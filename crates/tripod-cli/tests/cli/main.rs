@@ -11,5 +11,6 @@ mod reads;
 mod run;
 mod servers;
 mod settings;
+mod sinks;
 mod tokens;
 mod tokens_fetch;

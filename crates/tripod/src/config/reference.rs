@@ -43,6 +43,7 @@ const SECTIONS: &[Section] = &[
             ("retry_max_ms", "Longest pause between two tries while QuestDB is away."),
             ("rewind_s", "After each restart of QuestDB, this much of what it had is sent again. 0 to 86400."),
             ("table_prefix", "Put before each table's name, for several deployments on one QuestDB."),
+            ("delivery", "Who delivers: inside (the bot), or beside (`tripod deliver`, and the bot only records)."),
         ],
     ),
     (
@@ -54,6 +55,12 @@ const SECTIONS: &[Section] = &[
             ("pg", "HOST:PORT of the PostgreSQL wire protocol: reads."),
             ("metrics", "HOST:PORT of the metrics endpoint; empty where there is none."),
             ("tls", "Use TLS to http and pg (open-source QuestDB needs a proxy for it)."),
+            (
+                "ca_file",
+                "With tls: PEM file of the authorities to trust at http, and no other [default: the public ones].",
+            ),
+            ("token", "Sent to http as a bearer token instead of user and password; better: token_file."),
+            ("token_file", "Read the token from this file."),
             ("user", "User of HTTP and of the PostgreSQL wire protocol."),
             ("password", "Its password; better: password_file, or the environment."),
             ("password_file", "Read the password from this file."),
@@ -169,7 +176,9 @@ pub(super) fn check_secrets(document: &toml::Table) -> Result<(), String> {
                     }
                 }
                 toml::Value::String(_) => {}
-                _ if key.ends_with("password") => return Err(format!("{name}: must be a text in quotes")),
+                _ if key.ends_with("password") || key == "token" => {
+                    return Err(format!("{name}: must be a text in quotes"));
+                }
                 _ => {}
             }
         }

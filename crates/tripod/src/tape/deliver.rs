@@ -13,6 +13,11 @@ use super::{CloseReport, SinkStatus};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::ledger::{self, LedgerRow};
+use crate::value::Timestamp;
+
+/// A bot that has made one journal makes the others within this.
+const ALL_WITHIN: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Runs every sink of one bot's journals. Dropped, it ends them at once; [`Deliverer::close`] lets them finish.
 #[derive(Debug)]
@@ -32,8 +37,14 @@ impl Deliverer {
         bot.clone_into(&mut config.bot);
         let dir = config.journal_dir();
         let is_name = !bot.is_empty() && bot.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-        let classes: Vec<_> =
-            Importance::ALL.into_iter().filter(|class| is_name && dir.join(class.as_str()).is_dir()).collect();
+        let ready = |class: &Importance| is_name && dir.join(class.as_str()).join("segments").is_dir();
+        let find = || -> Vec<_> { Importance::ALL.into_iter().filter(ready).collect() };
+        let (mut classes, end) = (find(), Instant::now() + ALL_WITHIN);
+        // A bot that starts for the first time at this moment makes them one after the other.
+        while !classes.is_empty() && classes.len() < Importance::ALL.len() && Instant::now() < end {
+            std::thread::park_timeout(LOOK_EVERY);
+            classes = find();
+        }
         if classes.is_empty() {
             return Err(Error::invalid(
                 format!("bot `{bot}`"),
@@ -43,7 +54,7 @@ impl Deliverer {
         let mut sinks = Vec::new();
         for number in 0..config.questdb.len() {
             for class in &classes {
-                sinks.push(RunningSink::start(&config, number, *class, None).map_err(|error| explain(error, bot))?);
+                sinks.push(RunningSink::start(&config, number, *class, None).map_err(|error| held(error, bot))?);
             }
         }
         Ok(Self { config, sinks })
@@ -58,9 +69,9 @@ impl Deliverer {
     /// The counts of every table and sink.
     ///
     /// # Errors
-    /// As [`ledger::read`].
+    /// As [`ledger::of`].
     pub fn ledger(&self) -> Result<Vec<LedgerRow>> {
-        ledger::read(&self.config.journal_dir())
+        ledger::of(&self.config)
     }
 
     /// What each sink is doing, per class.
@@ -75,7 +86,15 @@ impl Deliverer {
     /// # Errors
     /// [`Error::Closed`] where a sink has ended, so that it never will be.
     pub fn wait_visible(&self, deadline: Duration) -> Result<bool> {
-        super::wait_visible(&self.sinks, deadline)
+        super::wait_visible(self.sinks.iter(), deadline)
+    }
+
+    /// Asks every sink to deliver once more what it delivered after `since`, as far as the journal goes back. When this
+    /// returns it is asked for, and a [`Deliverer::wait_visible`] after it waits for it.
+    pub fn redeliver_since(&self, since: Timestamp) {
+        for sink in &self.sinks {
+            sink.redeliver_since(since);
+        }
     }
 
     /// Delivers what it can within `deadline`, ends the threads and says what remains.
@@ -88,15 +107,15 @@ impl Deliverer {
     }
 }
 
-/// A lock that is held is no fault of the journal.
-fn explain(error: Error, bot: &str) -> Error {
+/// A sink that another process runs is no fault of the journal.
+pub(super) fn held(error: Error, bot: &str) -> Error {
     let Error::Journal(tripod_journal::Error::Locked { pid, path }) = error else { return error };
     let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
     Error::conflict(
         format!("the sinks of bot `{bot}`"),
         format!(
-            "are run by {holder} (it holds {}), which is the bot itself or another `tripod deliver`; its rows are \
-             being delivered there",
+            "are run by {holder} (it holds {}): the bot itself, or a `tripod deliver`. Rows are being delivered there; \
+             with `delivery = \"beside\"` under [tape] a bot leaves its sinks to `tripod deliver`",
             path.display()
         ),
     )

@@ -14,6 +14,7 @@
 //! A query whose deadline passed may still be running on the server; QuestDB ends it by its own `query.timeout`.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
@@ -22,6 +23,7 @@ use questdb::ingress::{Protocol, ProtocolVersion, Sender, SenderBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
+use ureq::tls::{PemItem, RootCerts};
 
 use crate::config::QuestDb;
 use crate::error::{Error, Result, Server};
@@ -91,11 +93,17 @@ impl QuestDbHttp {
     /// sent, which fits a QuestDB that asks for none.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where `config.http` is not `host:port`.
+    /// [`Error::Invalid`] where `config.http` is not `host:port`, or `config.ca_file` holds no certificate;
+    /// [`Error::File`] where that cannot be read.
     pub fn new(config: &QuestDb, timeout: Duration) -> Result<Self> {
         host_and_port(config)?;
         let scheme = if config.tls { "https" } else { "http" };
+        let mut tls = ureq::tls::TlsConfig::builder();
+        if let (true, Some(file)) = (config.tls, &config.ca_file) {
+            tls = tls.root_certs(authorities(file)?);
+        }
         let agent = ureq::Agent::config_builder()
+            .tls_config(tls.build())
             .timeout_global(Some(timeout))
             .http_status_as_error(false)
             .max_redirects(0)
@@ -104,9 +112,14 @@ impl QuestDbHttp {
             .user_agent("tripod")
             .build()
             .new_agent();
-        let password = config.password.expose_secret();
-        let authorization = (!password.is_empty())
-            .then(|| format!("Basic {}", BASE64_STANDARD.encode(format!("{}:{password}", config.user))).into());
+        let (password, token) = (config.password.expose_secret(), config.token.expose_secret());
+        let authorization = match (token.is_empty(), password.is_empty()) {
+            (false, _) => Some(format!("Bearer {token}").into()),
+            (true, false) => {
+                Some(format!("Basic {}", BASE64_STANDARD.encode(format!("{}:{password}", config.user))).into())
+            }
+            (true, true) => None,
+        };
         Ok(Self {
             agent,
             base: format!("{scheme}://{}", config.http),
@@ -204,8 +217,13 @@ impl QuestDbHttp {
             .and_then(|builder| builder.request_min_throughput(0))
             .and_then(|builder| builder.request_timeout(request_timeout))
             .map_err(refused)?;
-        let password = config.password.expose_secret();
-        if !password.is_empty() {
+        if let (true, Some(file)) = (config.tls, &config.ca_file) {
+            builder = builder.tls_roots(file).map_err(refused)?;
+        }
+        let (password, token) = (config.password.expose_secret(), config.token.expose_secret());
+        if !token.is_empty() {
+            builder = builder.token(token).map_err(refused)?;
+        } else if !password.is_empty() {
             builder = builder.username(&config.user).and_then(|builder| builder.password(password)).map_err(refused)?;
         }
         Ok(SenderConf { builder, address: config.http.clone() })
@@ -263,6 +281,21 @@ impl SenderConf {
     pub fn build(&self) -> questdb::Result<Sender> {
         self.builder.build()
     }
+}
+
+/// The certificates of a PEM file, as the only ones to trust.
+fn authorities(file: &Path) -> Result<RootCerts> {
+    let pem = std::fs::read(file).map_err(|source| Error::File { what: "read", path: file.to_owned(), source })?;
+    let found: Vec<_> = ureq::tls::parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if found.is_empty() {
+        return Err(Error::invalid(format!("ca_file {}", file.display()), "holds no certificate in PEM"));
+    }
+    Ok(RootCerts::from(found))
 }
 
 fn host_and_port(config: &QuestDb) -> Result<(&str, u16)> {

@@ -1,8 +1,11 @@
 //! Delivery, against a real QuestDB that is killed, absent, behind, or of another opinion. What is visible is asked from
 //! the server; our own counts are then compared with that.
 
+mod beside;
 mod forget;
+mod optional;
 mod rig;
+mod tls;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -120,6 +123,9 @@ fn one_row_and_then_silence_becomes_visible() {
     record_trade(&tape.recorder(), Timestamp::now(), 7);
     until("the row is visible", LONG, || rig.trades_on_server() == [1, 1, 7]);
     until("and called so", LONG, || rig.ledger_of(&tape, "market_trades").visible == 1);
+    // Nothing came behind it that could have sent it on its way, and nobody waited for it or closed the tape.
+    let all: Vec<_> = tape.ledger().unwrap().into_iter().map(|row| row.recorded).collect();
+    assert_eq!(all.iter().sum::<u64>(), 1, "{all:?}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod derive;
 mod events;
 mod failover;
 mod health;
+mod metrics;
 mod postgres;
 mod postgres_server;
 mod prices;

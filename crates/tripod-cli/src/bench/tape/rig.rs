@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 use tripod::Config;
+use tripod::config::Delivery;
 use tripod::tape::questdb::QuestDbHttp;
 use tripod::tape::tables::{Execution, MarketTrade};
 use tripod::tape::{Recorded, Row as _, Tape};
@@ -54,6 +55,7 @@ impl Rig {
         config.bot = "bench".to_owned();
         config.journal.dir = dir.join("journals");
         config.tape.table_prefix = PREFIX.to_owned();
+        config.tape.delivery = Delivery::Inside;
         let http = QuestDbHttp::new(config.questdb.first().context("the config names no QuestDB")?, STATEMENT_WITHIN)?;
         let rig = Self { stock: Stock::new()?, config, http, dir, trades: 0, executions: 0, history: 0 };
         tables::remove(&rig.http, PREFIX)?;

@@ -89,7 +89,7 @@ fn judge_all(rows: &[Standing]) -> Found {
 pub(super) async fn look_again(config: &Config, first: &[LedgerRow]) -> tripod::Result<(Vec<LedgerRow>, Found)> {
     let before = progress(config).await;
     tokio::time::sleep(BETWEEN_LOOKS).await;
-    let later = ledger::read(&config.journal_dir())?;
+    let later = ledger::of(config)?;
     let after = progress(config).await;
     let found = compare(&config.tape.table_prefix, (&standings(first), &before), (&standings(&later), &after));
     Ok((later, found))

@@ -6,13 +6,14 @@ use tripod::events::EventInfo;
 use tripod::ledger::LedgerRow;
 
 use super::servers::{ServerStatus, State};
-use super::{Status, health};
+use super::{Status, health, sinks};
 use crate::output;
 
 pub(super) fn words(status: &Status) -> String {
     let mut text = servers_words(&status.servers);
     text += "\n";
     text += &ledger_words(&status.ledger);
+    text += &sinks::words(&status.sinks);
     if !status.streams.is_empty() {
         text += "\n";
         text += &streams_words(&status.streams);
@@ -63,17 +64,18 @@ fn ledger_words(ledger: &[LedgerRow]) -> String {
         "delivered",
         "visible",
         "quarantined",
+        "missed",
         "dropped",
         "adds up",
     ]);
     for row in ledger {
-        let counts = [row.recorded, row.pending, row.delivered, row.visible, row.quarantined, row.dropped];
+        let counts = [row.recorded, row.pending, row.delivered, row.visible, row.quarantined, row.missed, row.dropped];
         let mut cells = vec![row.table.clone(), row.sink.clone()];
         cells.extend(counts.iter().map(ToString::to_string));
         cells.push(if row.adds_up { "yes" } else { "NO" }.to_owned());
         table.add_row(cells);
     }
-    output::align_right(&mut table, 2..8);
+    output::align_right(&mut table, 2..9);
     output::table_text(&table)
 }
 

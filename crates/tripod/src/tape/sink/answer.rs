@@ -27,6 +27,8 @@ pub(super) enum Answer {
     Behind(String),
     /// Nothing was taken: user or password is wrong.
     Login(String),
+    /// Nothing was sent: the server's certificate is of an unknown authority, of another name, or expired.
+    Certificate(String),
     /// The server's disk is full; a write more may kill it.
     DiskFull(String),
     /// Whether anything was taken is not known; sent again later.
@@ -46,6 +48,10 @@ fn classify(code: ErrorCode, text: &str) -> Answer {
     let words = shorten(&report.message);
     if words.contains("errno: 28") || words.contains("No space left") {
         return Answer::DiskFull(words);
+    }
+    // rustls' words; a row's own text is only in what the server has refused.
+    if code != ErrorCode::ServerFlushError && words.contains("invalid peer certificate") {
+        return Answer::Certificate(words);
     }
     match code {
         ErrorCode::AuthError => Answer::Login(words),

@@ -21,6 +21,7 @@ struct Numbers {
     asked: u64,
     reached: u64,
     again_since: Option<Timestamp>,
+    attach: bool,
 }
 
 impl Barrier {
@@ -40,6 +41,16 @@ impl Barrier {
     /// What was asked to be delivered again; the feed takes it once.
     pub(super) fn take_again_since(&self) -> Option<Timestamp> {
         self.lock().again_since.take()
+    }
+
+    /// Asks a detached sink to deliver again.
+    pub(super) fn ask_attach(&self) {
+        self.lock().attach = true;
+    }
+
+    /// Whether that was asked; the feed takes it once.
+    pub(super) fn take_attach(&self) -> bool {
+        std::mem::take(&mut self.lock().attach)
     }
 
     /// The newest number asked for.

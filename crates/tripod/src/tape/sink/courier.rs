@@ -142,6 +142,11 @@ impl Courier {
                 self.board.enter(SinkState::Login, &why);
                 PROBE_LOGIN
             }
+            Answer::Certificate(words) => {
+                let why = format!("{words}; check the server's certificate, and `ca_file` of this [[questdb]]");
+                self.board.enter(SinkState::Certificate, &why);
+                PROBE_LOGIN
+            }
             Answer::DiskFull(words) => {
                 self.board.enter(SinkState::DiskFull, &format!("{words}; free space on QuestDB's disk"));
                 PROBE_DISK

@@ -15,6 +15,7 @@
 //! recorded, or when it is full. A settled batch becomes one commit. Then the watcher is asked until its rows are
 //! visible. Where a look finds a server that forgot something, cursor and counts are put back: see [`forget`].
 
+pub(super) mod detach;
 pub(super) mod forget;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use super::barrier::Barrier;
 use super::batch::{Batch, Limits};
 use super::catalog::Catalog;
 use super::courier::Job;
+use super::notice::Crier;
 use super::status::{Board, SinkState};
 use super::stop::Stop;
 use super::tally::Tally;
@@ -39,6 +41,7 @@ use crate::error::Result;
 use crate::tape::permit::TradingPermit;
 use crate::tape::quarantine::Quarantine;
 use crate::value::Timestamp;
+use detach::Tether;
 use forget::Memory;
 
 /// Between looks at the journal while a batch is collected: how late a full one may be noticed.
@@ -69,11 +72,14 @@ pub(super) struct Parts {
     pub(super) prefix: String,
     pub(super) journal: tripod_journal::Sink,
     pub(super) quarantine: Quarantine,
+    pub(super) crier: Crier,
     pub(super) limits: Limits,
     /// Segments stay this long: so far back goes the history.
     pub(super) keep: Duration,
     /// `tape.rewind_s`.
     pub(super) rewind: Duration,
+    /// Whether segments are held back for it.
+    pub(super) required: bool,
     /// The sink's name.
     pub(super) name: String,
     pub(super) jobs: SyncSender<Job>,
@@ -117,9 +123,20 @@ pub(super) struct Feed {
     reconnect: bool,
     /// The journal had nothing unread at this moment.
     caught_up: Option<Instant>,
-    /// The barrier that all rows up to a batch answer to.
-    barrier: Option<(u64, u64)>,
+    /// The barrier that all rows up to a batch answer to, until they do.
+    barrier: Option<(Asked, u64)>,
+    /// The newest one that was answered.
+    answered: Asked,
     look: Look,
+    /// Only of a server that is not required.
+    tether: Option<Tether>,
+}
+
+/// What is waited for, in this process and in others; each side counts by itself.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    inside: u64,
+    outside: u64,
 }
 
 /// When to look again.
@@ -137,7 +154,9 @@ impl Feed {
     pub(super) fn new(parts: Parts) -> Result<Self> {
         let now = Instant::now();
         let tally = Tally::read(parts.journal.state())?;
-        Ok(Self {
+        let tether = (!parts.required).then(Tether::new);
+        let mut feed = Self {
+            tether,
             memory: Memory::open(&parts.dir, &parts.name, parts.keep, parts.rewind, &tally)?,
             catalog: Catalog::open(&parts.dir, &parts.prefix)?,
             tally,
@@ -156,9 +175,14 @@ impl Feed {
             reconnect: false,
             caught_up: None,
             barrier: None,
+            answered: Asked::default(),
             look: Look { running: false, covers: 0, at: now, pause: LOOK_SOON },
             parts,
-        })
+        };
+        if feed.tether.is_some() {
+            feed.count_gone()?;
+        }
+        Ok(feed)
     }
 
     /// Body of the thread; `courier` is the thread that takes its jobs.
@@ -166,6 +190,7 @@ impl Feed {
         loop {
             // Read first, so that what the courier reports before it ends is not taken for its death.
             let courier_ended = courier.is_finished();
+            self.mind_the_gap();
             self.collect();
             if self.hand_over() {
                 // The next batch is collected while this one is in flight, not after the first pause.
@@ -196,17 +221,19 @@ impl Feed {
         }
         let early = self.broken && !self.parts.stop.is_over();
         self.parts.board.enter(SinkState::Closed, if early { "a thread of it panicked; restart the bot" } else { "" });
+        self.parts.crier.say(&self.parts.board);
     }
 
     /// Reads what was published since the last look, as far as it fits.
     fn collect(&mut self) {
         // In this order: whoever asks to deliver again and then for the barrier gets both.
-        let asked = self.parts.barrier.asked();
+        let asked = Asked { inside: self.parts.barrier.asked(), outside: self.parts.crier.asked() };
         if let Some(since) = self.parts.barrier.take_again_since() {
             self.redeliver(since);
         }
+        let detached = self.is_detached();
         let Self { parts, catalog, current, .. } = self;
-        if current.is_full(&parts.limits) {
+        if detached || current.is_full(&parts.limits) {
             return;
         }
         let (look_at, wall) = (Instant::now(), Timestamp::now());
@@ -231,7 +258,8 @@ impl Feed {
         }
         if to_the_end {
             self.caught_up = Some(look_at);
-            if self.parts.journal.damage().is_empty() && self.barrier.is_none_or(|(number, _)| number < asked) {
+            // One at a time: whoever asks again and again must not put off those who asked before.
+            if self.parts.journal.damage().is_empty() && self.barrier.is_none() && asked != self.answered {
                 let last = if self.current.is_empty() { self.sent } else { self.sent + 1 };
                 self.barrier = Some((asked, last));
             }
@@ -378,12 +406,15 @@ impl Feed {
 
     /// Tells those who wait what has been reached.
     fn report(&mut self) {
-        if let Some((number, last)) = self.barrier
+        if let Some((asked, last)) = self.barrier
             && self.settled >= last
             && self.tally.oldest_waiting_batch().is_none_or(|oldest| oldest > last)
         {
-            self.parts.barrier.reach(number);
+            self.parts.barrier.reach(asked.inside);
+            self.parts.crier.reach(asked.outside, &self.parts.board);
+            (self.answered, self.barrier) = (asked, None);
         }
+        self.parts.crier.say(&self.parts.board);
         if let Some(permit) = &self.parts.permit {
             permit.review();
         }
@@ -410,6 +441,9 @@ impl Feed {
         }
         let Some(asked) = self.parts.stop.asked() else { return false };
         let now = Instant::now();
+        if self.is_detached() {
+            return true;
+        }
         let all_read = self.current.is_empty() && self.caught_up.is_some_and(|at| at >= asked.at);
         let all_delivered = all_read && !self.in_flight && self.unstored.is_none();
         let all_seen = self.tally.waiting().next().is_none();

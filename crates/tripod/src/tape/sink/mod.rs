@@ -11,10 +11,11 @@ pub(crate) mod catalog;
 mod courier;
 mod feed;
 mod history;
+pub(in crate::tape) mod notice;
 mod rewind;
 mod split;
 mod status;
-mod stop;
+pub(in crate::tape) mod stop;
 mod suspension;
 pub(crate) mod tally;
 mod watcher;
@@ -40,6 +41,7 @@ use barrier::Barrier;
 use batch::Limits;
 use courier::{Courier, connect};
 use feed::{Feed, Parts};
+use notice::Crier;
 use status::Board;
 use stop::Stop;
 
@@ -49,6 +51,7 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// A running sink of one class.
 #[derive(Debug)]
 pub(super) struct RunningSink {
+    required: bool,
     stop: Arc<Stop>,
     board: Arc<Board>,
     barrier: Arc<Barrier>,
@@ -73,22 +76,27 @@ impl RunningSink {
             .clone();
         let journal_dir = config.journal_dir();
         let dir = journal_dir.join(class.as_str());
+        let required = server.required;
         let timeout = Duration::from_millis(config.tape.request_timeout_ms);
         let http = QuestDbHttp::new(&server, LOOK_TIMEOUT)?;
         let (stop, barrier) = (Arc::new(Stop::default()), Arc::new(Barrier::default()));
-        let board = Arc::new(Board::new(&server.name, class));
+        let board = Arc::new(Board::new(&server.name, class, server.required));
         let (jobs, jobs_in) = sync_channel(1);
         let (looks, looks_in) = sync_channel(1);
         // One settled batch and one look at most are on their way at any time.
         let (events, events_in) = sync_channel(2);
+        // First of all: it holds the lock.
+        let journal = tripod_journal::Sink::open(&dir, &server.name)?;
         let feed = Feed::new(Parts {
             prefix: config.tape.table_prefix.clone(),
-            journal: tripod_journal::Sink::open(&dir, &server.name)?,
+            journal,
+            crier: Crier::open(&dir, &server.name)?,
             quarantine: Quarantine::open(&journal_dir, &server.name, class)?,
             dir: dir.clone(),
             limits: Limits::of(&config.tape),
             keep: Duration::from_secs(config.journal.keep_hours.saturating_mul(3600)),
             rewind: Duration::from_secs(config.tape.rewind_s),
+            required,
             name: server.name.clone(),
             jobs,
             looks,
@@ -109,7 +117,12 @@ impl RunningSink {
         let courier = spawn(name("send"), &dir, move || courier.run(&jobs_in, &events))?;
         spawn(name("look"), &dir, move || watcher::run(&http, &looks_in, &looked))?;
         let feed = spawn(name("feed"), &dir, move || feed.run(&courier))?;
-        Ok(Self { stop, board, barrier, feed: Some(feed) })
+        Ok(Self { required, stop, board, barrier, feed: Some(feed) })
+    }
+
+    /// Whether segments are held back for it.
+    pub(super) fn is_required(&self) -> bool {
+        self.required
     }
 
     pub(super) fn status(&self) -> SinkStatus {
@@ -119,6 +132,11 @@ impl RunningSink {
     /// Asks for a number that [`RunningSink::wait`] waits for: everything recorded before is visible or in quarantine.
     pub(super) fn ask(&self) -> u64 {
         self.barrier.ask()
+    }
+
+    /// Asks a detached sink to deliver again from here on.
+    pub(super) fn attach(&self) {
+        self.barrier.ask_attach();
     }
 
     /// Asks to deliver once more what was delivered after `since`.

@@ -7,14 +7,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::suspension::Suspended;
 use crate::tape::spec::Importance;
 use crate::value::Timestamp;
 
 /// What a sink is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SinkState {
@@ -28,14 +28,59 @@ pub enum SinkState {
     Schema,
     /// QuestDB refuses user or password. Goes on by itself once they are right on the server.
     Login,
+    /// The certificate that is shown for QuestDB cannot be trusted: another authority, another name, expired. Goes on by
+    /// itself once it can.
+    Certificate,
     /// QuestDB's disk is full: probed rarely, because each write may kill the server.
     DiskFull,
     /// The quarantine is at its limit or cannot be written: refused rows must not be lost, so nothing moves.
     Quarantine,
     /// The journal cannot be read or its cursor cannot be stored.
     Journal,
+    /// Its server is not required and fell behind what the journal keeps: rows are passed and counted as missed, until it
+    /// is attached again.
+    Detached,
     /// Its threads have ended.
     Closed,
+    /// No process runs it: rows wait in the journal.
+    NotRunning,
+}
+
+impl SinkState {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::Starting,
+        Self::Delivering,
+        Self::Unavailable,
+        Self::Schema,
+        Self::Login,
+        Self::Certificate,
+        Self::DiskFull,
+        Self::Quarantine,
+        Self::Journal,
+        Self::Detached,
+        Self::Closed,
+        Self::NotRunning,
+    ];
+
+    /// Its name in `--json` and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Delivering => "delivering",
+            Self::Unavailable => "unavailable",
+            Self::Schema => "schema",
+            Self::Login => "login",
+            Self::Certificate => "certificate",
+            Self::DiskFull => "disk_full",
+            Self::Quarantine => "quarantine",
+            Self::Journal => "journal",
+            Self::Detached => "detached",
+            Self::Closed => "closed",
+            Self::NotRunning => "not_running",
+        }
+    }
 }
 
 /// One sink of one class, at one moment.
@@ -44,17 +89,26 @@ pub enum SinkState {
 /// replay's), so each is counted from the last moment at which the sink had read everything that was recorded: at most
 /// 25 ms too early while it keeps up, and for all rows of an outage from its start. Rows of an earlier process are not
 /// counted.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SinkStatus {
     /// The sink's name in the config.
     pub sink: String,
     /// The class of the journal that it reads.
     pub class: Importance,
+    /// Whether journal segments are held back for it.
+    #[serde(default)]
+    pub required: bool,
+    /// The process that runs it, if any does.
+    #[serde(default)]
+    pub pid: Option<u32>,
+    /// When this was said; a process that lives and is not stopped says something each second.
+    #[serde(with = "text")]
+    pub said_at: Timestamp,
     /// What it is doing.
     pub state: SinkState,
     /// Since when.
-    #[serde(serialize_with = "as_text")]
+    #[serde(with = "text")]
     pub since: Timestamp,
     /// Why, in words that name the next step; empty while all is well.
     pub why: String,
@@ -68,6 +122,9 @@ pub struct SinkStatus {
     pub damaged: Vec<String>,
     /// Segments that were deleted before this sink read them; only a sink that is not required can fall so far behind.
     pub missed_segments: u64,
+    /// Rows that it passed without delivering them since the start; see [`crate::ledger::LedgerRow::missed`] for all.
+    #[serde(default)]
+    pub missed_rows: u64,
     /// Requests answered OK since the start.
     pub requests: u64,
     /// Recorded to visible, of this process's rows: half of them were faster. An upper bound, see above.
@@ -77,13 +134,13 @@ pub struct SinkStatus {
 }
 
 /// A table that QuestDB has suspended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SuspendedTable {
     /// Its name on the server.
     pub table: String,
     /// When that was seen first.
-    #[serde(serialize_with = "as_text")]
+    #[serde(with = "text")]
     pub since: Timestamp,
     /// The server's reason; empty where somebody suspended it by hand.
     pub why: String,
@@ -93,11 +150,11 @@ pub struct SuspendedTable {
 }
 
 /// A sink went back in the journal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Rewound {
     /// When.
-    #[serde(serialize_with = "as_text")]
+    #[serde(with = "text")]
     pub at: Timestamp,
     /// Everything that was delivered after this is delivered again; `None` is all that the journal holds.
     pub to: Option<String>,
@@ -110,8 +167,47 @@ pub struct Rewound {
     pub gone_before: Option<String>,
 }
 
-fn as_text<S: serde::Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(at)
+/// A time as RFC 3339.
+mod text {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use crate::value::Timestamp;
+
+    pub(super) fn serialize<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(at)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl SinkStatus {
+    /// A sink that nobody runs.
+    pub(in crate::tape) fn new(sink: &str, class: Importance) -> Self {
+        Self {
+            sink: sink.to_owned(),
+            class,
+            required: false,
+            pid: None,
+            said_at: Timestamp::EPOCH,
+            state: SinkState::NotRunning,
+            since: Timestamp::now(),
+            why: Self::NOBODY.to_owned(),
+            suspended: Vec::new(),
+            rewinds: 0,
+            last_rewind: None,
+            damaged: Vec::new(),
+            missed_segments: 0,
+            missed_rows: 0,
+            requests: 0,
+            visible_p50: None,
+            visible_p99: None,
+        }
+    }
+
+    /// Why a sink that nobody runs does nothing.
+    pub const NOBODY: &str = "no process delivers; the bot does (`tape.delivery` \"inside\"), or `tripod deliver`";
 }
 
 /// Where the sink's threads write their status.
@@ -123,29 +219,21 @@ pub(super) struct Board {
 #[derive(Debug)]
 struct Inner {
     status: SinkStatus,
+    /// How often something changed that an operator would look at.
+    changes: u64,
     /// Microseconds from recorded to visible, one count per row.
     visible_us: Option<Histogram<u64>>,
 }
 
 impl Board {
-    pub(super) fn new(sink: &str, class: Importance) -> Self {
+    pub(super) fn new(sink: &str, class: Importance, required: bool) -> Self {
+        let mut status = SinkStatus::new(sink, class);
+        (status.required, status.state, status.why) = (required, SinkState::Starting, String::new());
+        status.pid = Some(std::process::id());
         Self {
             inner: Mutex::new(Inner {
-                status: SinkStatus {
-                    sink: sink.to_owned(),
-                    class,
-                    state: SinkState::Starting,
-                    since: Timestamp::now(),
-                    why: String::new(),
-                    suspended: Vec::new(),
-                    rewinds: 0,
-                    last_rewind: None,
-                    damaged: Vec::new(),
-                    missed_segments: 0,
-                    requests: 0,
-                    visible_p50: None,
-                    visible_p99: None,
-                },
+                status,
+                changes: 0,
                 // Two digits, up to an hour: what takes longer counts as an hour. 20 KiB.
                 visible_us: Histogram::new_with_max(3_600_000_000, 2).ok(),
             }),
@@ -159,14 +247,21 @@ impl Board {
         if status.state == state {
             if status.why != why {
                 why.clone_into(&mut status.why);
+                inner.changes += 1;
             }
             return;
         }
         let before = status.state;
+        if before == SinkState::Detached
+            && !matches!(state, SinkState::Starting | SinkState::Closed | SinkState::Journal)
+        {
+            return;
+        }
         status.state = state;
         status.since = Timestamp::now();
         why.clone_into(&mut status.why);
         let (sink, class) = (status.sink.clone(), status.class.as_str());
+        inner.changes += 1;
         drop(inner);
         match state {
             SinkState::Delivering if matches!(before, SinkState::Starting) => {
@@ -174,16 +269,35 @@ impl Board {
             }
             SinkState::Delivering => tracing::warn!(sink, class, ?before, "delivering again"),
             SinkState::Unavailable => tracing::warn!(sink, class, why, "QuestDB is away; rows wait in the journal"),
-            SinkState::Schema | SinkState::Login | SinkState::DiskFull | SinkState::Quarantine | SinkState::Journal => {
-                tracing::error!(sink, class, ?state, why, "rows wait in the journal");
+            SinkState::Schema
+            | SinkState::Login
+            | SinkState::Certificate
+            | SinkState::DiskFull
+            | SinkState::Quarantine
+            | SinkState::Journal
+            | SinkState::Detached => {
+                let what = if state == SinkState::Detached { "rows are missed" } else { "rows wait in the journal" };
+                tracing::error!(sink, class, ?state, why, "{what}");
             }
-            SinkState::Starting | SinkState::Closed => {}
+            SinkState::Starting | SinkState::Closed | SinkState::NotRunning => {}
+        }
+    }
+
+    /// Rows were passed without being delivered.
+    pub(super) fn missed(&self, rows: u64) {
+        if rows > 0 {
+            let mut inner = self.lock();
+            inner.status.missed_rows += rows;
+            inner.changes += 1;
         }
     }
 
     /// A request was answered OK.
     pub(super) fn answered(&self) {
-        self.enter(SinkState::Delivering, "");
+        // The old batch of a detached sink, which tells that its server is back; to attach it is the operator's decision.
+        if self.state() != SinkState::Detached {
+            self.enter(SinkState::Delivering, "");
+        }
         self.lock().status.requests += 1;
     }
 
@@ -203,6 +317,7 @@ impl Board {
         }
         let (sink, class) = (inner.status.sink.clone(), inner.status.class.as_str());
         inner.status.suspended.clone_from(&tables);
+        inner.changes += 1;
         drop(inner);
         if tables.is_empty() {
             tracing::warn!(sink, class, "no table is suspended any more");
@@ -215,6 +330,7 @@ impl Board {
     pub(super) fn rewound(&self, rewound: &Rewound) {
         let mut inner = self.lock();
         inner.status.rewinds += 1;
+        inner.changes += 1;
         let (sink, class) = (inner.status.sink.clone(), inner.status.class.as_str());
         let to = rewound.to.as_deref().unwrap_or("the beginning of the journal");
         tracing::warn!(sink, class, why = rewound.why, to, "QuestDB may have forgotten rows: delivering again");
@@ -235,6 +351,7 @@ impl Board {
         let places = damage.iter().map(|d| format!("{} offset {}: {}", d.path.display(), d.offset, d.what));
         inner.status.damaged = places.collect();
         inner.status.missed_segments = missed_segments;
+        inner.changes += 1;
         let status = inner.status.clone();
         drop(inner);
         tracing::error!(
@@ -259,10 +376,16 @@ impl Board {
         self.lock().status.state
     }
 
+    /// How often something changed that an operator would look at.
+    pub(super) fn changes(&self) -> u64 {
+        self.lock().changes
+    }
+
     /// A copy for a reader.
     pub(super) fn status(&self) -> SinkStatus {
         let inner = self.lock();
         let mut status = inner.status.clone();
+        status.said_at = Timestamp::now();
         if let Some(histogram) = inner.visible_us.as_ref().filter(|histogram| !histogram.is_empty()) {
             let at = |quantile| Some(Duration::from_micros(histogram.value_at_quantile(quantile)));
             (status.visible_p50, status.visible_p99) = (at(0.5), at(0.99));
@@ -281,7 +404,7 @@ mod tests {
 
     #[test]
     fn a_state_that_goes_on_keeps_its_since_and_shows_the_newest_reason() {
-        let board = Board::new("main", Importance::Critical);
+        let board = Board::new("main", Importance::Critical, true);
         board.enter(SinkState::Unavailable, "Connection refused");
         let first = board.status();
         board.enter(SinkState::Unavailable, "timed out");
@@ -295,8 +418,15 @@ mod tests {
     }
 
     #[test]
+    fn every_state_is_listed_by_the_name_that_it_has_in_json() {
+        for state in SinkState::ALL {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+        }
+    }
+
+    #[test]
     fn quantiles_are_of_rows_not_of_requests() {
-        let board = Board::new("main", Importance::Standard);
+        let board = Board::new("main", Importance::Standard, true);
         assert_eq!(board.status().visible_p50, None);
         let now = Instant::now();
         board.seen(98, now);

@@ -8,23 +8,23 @@ use std::time::{Duration, Instant};
 
 /// Shared by the threads of one sink.
 #[derive(Debug, Default)]
-pub(super) struct Stop {
+pub(in crate::tape) struct Stop {
     asked: Mutex<Option<Asked>>,
     changed: Condvar,
 }
 
 /// A stop that was asked for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked {
+pub(in crate::tape) struct Asked {
     /// When: what was recorded before it is to be delivered.
-    pub(super) at: Instant,
+    pub(in crate::tape) at: Instant,
     /// Until when.
-    pub(super) deadline: Instant,
+    pub(in crate::tape) deadline: Instant,
 }
 
 impl Stop {
     /// From now on deliver what there is, until `deadline` at the latest. The earlier of two deadlines holds.
-    pub(super) fn ask(&self, deadline: Instant) {
+    pub(in crate::tape) fn ask(&self, deadline: Instant) {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let earlier = asked.map_or(deadline, |before| before.deadline.min(deadline));
         *asked = Some(Asked { at: Instant::now(), deadline: earlier });
@@ -32,18 +32,18 @@ impl Stop {
     }
 
     /// What was asked, if anything.
-    pub(super) fn asked(&self) -> Option<Asked> {
+    pub(in crate::tape) fn asked(&self) -> Option<Asked> {
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The deadline has passed.
-    pub(super) fn is_over(&self) -> bool {
+    pub(in crate::tape) fn is_over(&self) -> bool {
         self.asked().is_some_and(|asked| Instant::now() >= asked.deadline)
     }
 
     /// Waits for `pause`, shorter where a stop is asked in between: after it, tries come at a quick pace until the
     /// deadline, so that a server that is back at the last moment still gets its rows.
-    pub(super) fn pause(&self, pause: Duration) {
+    pub(in crate::tape) fn pause(&self, pause: Duration) {
         const CLOSING_PAUSE: Duration = Duration::from_millis(50);
         let guard = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let pause = match *guard {

@@ -6,7 +6,8 @@
 //!
 //! Picture:
 //! ```text
-//! the disk was full     ─ there is space again ─▶ RESUME WAL, once per full disk; then only reported
+//! the disk was full, by its words or by the server's answers at the time
+//!                       ─ there is space again ─▶ RESUME WAL, once per full disk; then only reported
 //! its log cannot be read (thrown away, or lost with the power)
 //!                       ─▶ RESUME WAL ─ still suspended ─▶ the journal is read again from before the lost transactions,
 //!                                                          RESUME WAL FROM TXN behind them
@@ -35,6 +36,8 @@ pub(super) struct Suspended {
     tried_at: Instant,
     /// Where its writer stood when it was told to go on.
     writer: Option<i64>,
+    /// The server's disk was full meanwhile. Its reason may not say so: "bulk update failed and will be rolled back".
+    met_full_disk: bool,
 }
 
 /// The suspended tables of one sink.
@@ -50,12 +53,15 @@ enum Cause {
     Other,
 }
 
-fn cause(why: &str) -> Cause {
+fn cause(entry: &Suspended) -> Cause {
+    let why = entry.why.as_str();
     let full = ["DISK FULL", "No space left", "[28]", "errno: 28", "errno=28"];
     if full.iter().any(|words| why.contains(words)) {
         Cause::DiskFull
     } else if why.contains("cannot read WAL") {
         Cause::LostLog
+    } else if entry.met_full_disk && !why.is_empty() {
+        Cause::DiskFull
     } else {
         Cause::Other
     }
@@ -91,9 +97,11 @@ impl Suspensions {
                 tries: 0,
                 tried_at: now.1,
                 writer: None,
+                met_full_disk: false,
             });
             why.trim().clone_into(&mut entry.why);
             if disk_full {
+                entry.met_full_disk = true;
                 entry.tries = 0;
                 entry.tried_at = now.1;
             } else if now.1.saturating_duration_since(entry.tried_at) >= PAUSE
@@ -112,7 +120,7 @@ impl Suspensions {
 
 fn next(entry: &Suspended, table: &TableTxns) -> Option<Resume> {
     let plain = Resume { table: table.name.clone(), lost_after: None };
-    match cause(&entry.why) {
+    match cause(entry) {
         Cause::DiskFull => (entry.tries == 0).then_some(plain),
         Cause::LostLog if entry.writer.is_none() => Some(plain),
         Cause::LostLog if entry.tries <= SKIPS_MAX => Some(Resume { lost_after: Some(table.writer), ..plain }),
@@ -159,6 +167,19 @@ mod tests {
         assert_eq!(all.looked([&full].into_iter(), false, at(62, start)).len(), 1);
         assert_eq!(all.looked([&table(None, 99)].into_iter(), false, at(63, start)), []);
         assert_eq!(all.tables().count(), 0);
+    }
+
+    #[test]
+    fn a_reason_that_does_not_name_the_full_disk_which_it_had_is_resumed_too_and_a_hand_is_not() {
+        let (mut all, start) = (Suspensions::default(), Instant::now());
+        let (unnamed, by_hand) = (table(Some("bulk update failed and will be rolled back"), 4), table(Some(" "), 4));
+        for (table, resumed) in [(&unnamed, 1), (&by_hand, 0)] {
+            assert_eq!(all.looked([table].into_iter(), false, at(0, start)), []);
+            assert_eq!(all.looked([table].into_iter(), false, at(3, start)), [], "nobody has seen a full disk");
+            assert_eq!(all.looked([table].into_iter(), true, at(4, start)), []);
+            assert_eq!(all.looked([table].into_iter(), false, at(7, start)).len(), resumed);
+            all = Suspensions::default();
+        }
     }
 
     #[test]

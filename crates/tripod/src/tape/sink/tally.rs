@@ -43,6 +43,8 @@ pub(crate) struct TableTally {
     pub(crate) visible: u64,
     /// In the quarantine file.
     pub(crate) quarantined: u64,
+    /// Passed and not delivered, by a sink that is not required and fell too far behind.
+    pub(crate) missed: u64,
     /// The rows of `delivered`, oldest first.
     waiting: VecDeque<Waiting>,
 }
@@ -55,6 +57,7 @@ pub(super) struct Settled {
     pub(super) delivered: u64,
     pub(super) visible: u64,
     pub(super) quarantined: u64,
+    pub(super) missed: u64,
 }
 
 /// Rows that were answered OK together.
@@ -125,6 +128,15 @@ impl Tally {
         table.quarantined += rows;
     }
 
+    /// `rows` of `schema` are passed without being delivered.
+    pub(super) fn missed(&mut self, schema: SchemaId, rows: u64) {
+        if rows > 0 {
+            let table = self.tables.entry(schema.0).or_default();
+            table.passed += rows;
+            table.missed += rows;
+        }
+    }
+
     /// The tables that have rows to become visible.
     pub(super) fn waiting(&self) -> impl Iterator<Item = SchemaId> + '_ {
         self.tables.iter().filter(|(_, table)| !table.waiting.is_empty()).map(|(id, _)| SchemaId(*id))
@@ -154,6 +166,7 @@ impl Tally {
             delivered: table.delivered,
             visible: table.visible,
             quarantined: table.quarantined,
+            missed: table.missed,
         };
         self.tables.iter().map(|(id, table)| (*id, of(table))).collect()
     }
@@ -169,6 +182,7 @@ impl Tally {
                 delivered: then.delivered,
                 visible: then.visible,
                 quarantined: then.quarantined,
+                missed: then.missed,
                 waiting: (then.delivered > 0).then_some(waiting).into_iter().collect(),
             }
         };

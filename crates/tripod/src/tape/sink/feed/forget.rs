@@ -232,8 +232,10 @@ impl Feed {
                 let then = settled.entry(id).or_default();
                 let gone_rows = now.passed.saturating_sub(then.passed + rows.get(&id).copied().unwrap_or(0));
                 // They were answered OK, and nobody can ask again: they stay what they were called.
+                let missed = gone_rows.min(now.missed.saturating_sub(then.missed));
                 then.passed += gone_rows;
-                then.visible += gone_rows;
+                then.missed += missed;
+                then.visible += gone_rows - missed;
                 rewound.gone_rows += gone_rows;
             }
         }
@@ -270,7 +272,7 @@ impl Feed {
     }
 
     /// Nothing that was read before counts any more: neither what is collected, nor what is in flight.
-    fn start_over(&mut self) {
+    pub(super) fn start_over(&mut self) {
         self.current.clear();
         if let Some(mut batch) = self.unstored.take() {
             batch.clear();
@@ -317,7 +319,7 @@ impl Feed {
         }
     }
 
-    fn cannot_store(&mut self, e: &crate::Error) {
+    pub(super) fn cannot_store(&mut self, e: &crate::Error) {
         self.parts.board.enter(SinkState::Journal, &e.to_string());
         self.hampered = true;
     }
