@@ -67,6 +67,7 @@ pub(super) enum Event {
 pub(super) struct Parts {
     pub(super) dir: PathBuf,
     pub(super) prefix: String,
+    pub(super) retention: crate::config::Retention,
     pub(super) journal: tripod_journal::Sink,
     pub(super) quarantine: Quarantine,
     pub(super) limits: Limits,
@@ -139,7 +140,7 @@ impl Feed {
         let tally = Tally::read(parts.journal.state())?;
         Ok(Self {
             memory: Memory::open(&parts.dir, &parts.name, parts.keep, parts.rewind, &tally)?,
-            catalog: Catalog::open(&parts.dir, &parts.prefix)?,
+            catalog: Catalog::open(&parts.dir, &parts.prefix, &parts.retention)?,
             tally,
             reached: parts.journal.committed().clone(),
             current: Box::new(Batch::new(&parts.limits)),

@@ -83,6 +83,7 @@ impl RunningSink {
         let (events, events_in) = sync_channel(2);
         let feed = Feed::new(Parts {
             prefix: config.tape.table_prefix.clone(),
+            retention: config.retention.clone(),
             journal: tripod_journal::Sink::open(&dir, &server.name)?,
             quarantine: Quarantine::open(&journal_dir, &server.name, class)?,
             dir: dir.clone(),
