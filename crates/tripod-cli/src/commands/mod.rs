@@ -8,6 +8,7 @@ mod journal;
 mod leftovers;
 mod migrate;
 mod replay;
+mod retention;
 pub(crate) mod settings;
 mod status;
 mod tape;

@@ -60,6 +60,7 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
         found = rows::judge(&ledger);
         found.extend(waiting);
     }
+    found.extend(rows::retention(&config)?);
     notes.extend(found.notes);
     let alarms = found.alarms;
     let ok = servers.iter().all(|server| server.state == State::Running) && alarms.is_empty();

@@ -5,6 +5,7 @@ mod drill;
 mod golden;
 mod input;
 mod reads;
+mod retention;
 mod run;
 mod servers;
 mod tokens;

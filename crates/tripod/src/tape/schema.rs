@@ -18,7 +18,7 @@ mod plan;
 mod rollup;
 mod view;
 
-pub use apply::apply;
+pub use apply::{apply, wait_table};
 pub use live::{LiveColumn, LiveTable, LiveTables, read_live};
 pub use plan::plan;
 pub use rollup::{Rollup, rollups};

@@ -1,6 +1,7 @@
 //! Delivery, against a real QuestDB that is killed, absent, behind, or of another opinion. What is visible is asked from
 //! the server; our own counts are then compared with that.
 
+mod expired;
 mod forget;
 mod rig;
 

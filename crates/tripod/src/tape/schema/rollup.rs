@@ -131,6 +131,15 @@ impl Rollup {
         }
     }
 
+    /// Length of a bucket, nanoseconds.
+    pub(crate) fn bucket_nanos(&self) -> i64 {
+        match self.every {
+            "1s" => 1_000_000_000,
+            "1m" => 60_000_000_000,
+            _ => 3_600_000_000_000,
+        }
+    }
+
     /// The view's query.
     #[must_use]
     pub fn query(&self, prefix: &str) -> String {
