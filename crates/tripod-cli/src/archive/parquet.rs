@@ -170,11 +170,7 @@ pub(super) fn sum(path: &Path, columns: &[ExactColumn]) -> Result<Checksum> {
     Ok(sum)
 }
 
-fn read_column(
-    reader: ColumnReader,
-    kind: ExactKind,
-    rows: usize,
-) -> std::result::Result<Vec<Cell>, ParquetError> {
+fn read_column(reader: ColumnReader, kind: ExactKind, rows: usize) -> std::result::Result<Vec<Cell>, ParquetError> {
     let wrong = || ParquetError::General("a column of another type than was written".into());
     let sixteen = |bytes: &FixedLenByteArray| <[u8; 16]>::try_from(bytes.data()).map_err(|_| wrong());
     match (kind, reader) {

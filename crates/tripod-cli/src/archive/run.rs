@@ -81,7 +81,13 @@ impl Work<'_> {
         Ok(outcome)
     }
 
-    fn table(&self, table: &Table<'_>, live: &LiveTables, state: &mut RetentionState, outcome: &mut Outcome) -> Result<()> {
+    fn table(
+        &self,
+        table: &Table<'_>,
+        live: &LiveTables,
+        state: &mut RetentionState,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
         let days = retention::days_of(self.http, &table.name)?;
         let (mut uncovered, mut reports) = (Vec::new(), Vec::new());
         for (day, rows) in days {
@@ -91,14 +97,19 @@ impl Work<'_> {
                 (archive, details) = if closed { self.archived(table, day, rows) } else { ("not yet", Vec::new()) };
             }
             if rollups().iter().any(|rollup| rollup.base == table.spec.name) {
-                let (word, more) = if closed { self.rolled_up(table, live, day, rows, state) } else { ("not yet", Vec::new()) };
+                let (word, more) =
+                    if closed { self.rolled_up(table, live, day, rows, state) } else { ("not yet", Vec::new()) };
                 rollup = word;
                 details.extend(more);
             }
             let covered = [archive, rollup].iter().all(|word| ["verified", "none"].contains(word));
             let detail = details.join("; ");
             if closed && !covered {
-                let why = if detail.is_empty() { "`tripod tape retention run` was not done yet".into() } else { detail.clone() };
+                let why = if detail.is_empty() {
+                    "`tripod tape retention run` was not done yet".into()
+                } else {
+                    detail.clone()
+                };
                 uncovered.push(Uncovered { day, why });
             }
             let expires_at = String::new();
@@ -130,7 +141,9 @@ impl Work<'_> {
             return Ok(table.ttl_days);
         }
         let oldest = uncovered.iter().map(|uncovered| uncovered.day).min();
-        let wanted = retention::ttl_to_hold(table.spec.retain_days, oldest, self.now);
+        // A day must live until it is looked at for the first time.
+        let least = table.spec.retain_days.max(self.settings().archive_after_days.saturating_add(2));
+        let wanted = retention::ttl_to_hold(least, oldest, self.now);
         if wanted != table.ttl_days && self.archive.is_some() {
             let name = &table.name;
             self.http.exec(&format!("ALTER TABLE \"{name}\" SET TTL {wanted} DAYS"))?;
@@ -167,7 +180,8 @@ impl Work<'_> {
                 return Ok(("verified", None));
             }
             if rows < manifest.rows {
-                let detail = format!("the archive has {} rows of it, more than the server; nothing is replaced", manifest.rows);
+                let detail =
+                    format!("the archive has {} rows of it, more than the server; nothing is replaced", manifest.rows);
                 return Ok(("uncovered", Some(detail)));
             }
         }

@@ -158,7 +158,8 @@ fn export_day(
     let invalid = |why: &str| tripod::Error::Invalid { what: format!("table {table}"), why: why.into() };
     let live = schema::read_live(http)?;
     let found = live.0.get(table).ok_or_else(|| invalid("is not on the server; `tripod tape ls` lists them"))?;
-    let designated = found.designated.as_deref().ok_or_else(|| invalid("has no designated timestamp, and so no days"))?;
+    let designated =
+        found.designated.as_deref().ok_or_else(|| invalid("has no designated timestamp, and so no days"))?;
     let columns = columns_of(found)?;
     let source = Source { http, table, designated, columns: &columns, day };
     let archive = Archive::open(dir)?;

@@ -6,6 +6,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use parquet::record::Field;
 use serde_json::{Value, json};
 use tripod::tape::questdb::QuestDbHttp;
 use tripod::tape::retention::Day;
@@ -72,7 +73,10 @@ impl Scene {
     }
 
     fn rows_of(&self, day: Day) -> Value {
-        ask(self.data(), &format!("SELECT count() FROM executions WHERE at >= '{}' AND at < '{}'", day.begin(), day.end()))
+        ask(
+            self.data(),
+            &format!("SELECT count() FROM executions WHERE at >= '{}' AND at < '{}'", day.begin(), day.end()),
+        )
     }
 
     fn ttl(&self) -> Value {
@@ -100,7 +104,10 @@ fn day_of<'a>(report: &'a Value, day: Day) -> &'a Value {
 /// Rows of a file, and the sum of one of its columns, by the row reader, which the archive itself does not use.
 fn read(path: &Path) -> (i64, i64) {
     let reader = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
-    let profit = |row: parquet::record::Row| row.to_json_value()["profit_lamports"].as_i64().unwrap_or(0);
+    let profit = |row: parquet::record::Row| {
+        let found = row.get_column_iter().find(|(name, _)| *name == "profit_lamports").map(|(_, value)| value.clone());
+        if let Some(Field::Long(profit)) = found { profit } else { 0 }
+    };
     let sum = reader.get_row_iter(None).unwrap().map(|row| profit(row.unwrap())).sum();
     (reader.metadata().file_metadata().num_rows(), sum)
 }
@@ -133,7 +140,8 @@ fn a_damaged_archive_holds_the_day_and_a_proven_one_lets_it_go() {
     let export = scene.run(&["tape", "export", "executions", "--day", &old.to_string()]);
     assert_eq!(export.code, Some(0), "{export:?}");
     assert_eq!((&export.json()["rows"], &export.json()["written"]), (&json!(3000), &json!(true)));
-    let on_server = ask(scene.data(), &format!("SELECT sum(profit_lamports) FROM executions WHERE at < '{}'", old.end()));
+    let on_server =
+        ask(scene.data(), &format!("SELECT sum(profit_lamports) FROM executions WHERE at < '{}'", old.end()));
     assert_eq!(read(&scene.part(old)), (3000, on_server.as_i64().unwrap()));
     let again = scene.run(&["tape", "export", "executions", "--day", &old.to_string()]);
     assert_eq!((again.code, &again.json()["written"]), (Some(0), &json!(false)), "{again:?}");

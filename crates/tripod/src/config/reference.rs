@@ -48,7 +48,10 @@ const SECTIONS: &[Section] = &[
     (
         "retention",
         &[
-            ("critical_days", "Days that rows of critical tables stay on QuestDB; 0: as each table says (built-in: 30)."),
+            (
+                "critical_days",
+                "Days that rows of critical tables stay on QuestDB; 0: as each table says (built-in: 30).",
+            ),
             ("standard_days", "The same for standard tables."),
             ("debug_days", "The same for debug tables."),
             ("rollup_days", "Days that the rollup tables (candles_1m_kept, …) stay. 30 to 36500."),

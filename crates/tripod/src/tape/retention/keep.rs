@@ -4,8 +4,8 @@
 //! view that says otherwise is told of, not believed. Doing it again changes nothing: the table has DEDUP keys. Nothing
 //! is done for a day without rows: that would take a bucket's remains for the bucket.
 
-use super::exact::{self, Checksum, ExactColumn};
 use super::Day;
+use super::exact::{self, Checksum, ExactColumn};
 use crate::error::{Error, Result};
 use crate::tape::questdb::QuestDbHttp;
 use crate::tape::schema::{Rollup, wait_table};
@@ -36,12 +36,12 @@ pub fn keep_day(http: &QuestDbHttp, rollup: &Rollup, prefix: &str, day: Day) -> 
         .iter()
         .map(|column| ExactColumn::new(&column.name, &column.kind.to_string()))
         .collect::<Result<_>>()?;
-    let of_rows = |from: Timestamp, until: Timestamp| {
-        rollup.from_rows(prefix, &from.to_string(), &until.to_string())
-    };
+    let of_rows = |from: Timestamp, until: Timestamp| rollup.from_rows(prefix, &from.to_string(), &until.to_string());
     let of = |name: &str| {
         let name = name.to_owned();
-        move |from: Timestamp, until: Timestamp| format!("SELECT * FROM \"{name}\" WHERE at >= '{from}' AND at < '{until}'")
+        move |from: Timestamp, until: Timestamp| {
+            format!("SELECT * FROM \"{name}\" WHERE at >= '{from}' AND at < '{until}'")
+        }
     };
     let sum = |source: &dyn Fn(Timestamp, Timestamp) -> String| -> Result<Checksum> {
         let mut sum = Checksum::default();

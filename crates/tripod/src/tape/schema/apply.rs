@@ -78,11 +78,7 @@ pub fn wait_table(http: &QuestDbHttp, table: &str, what: &dyn Fn() -> String) ->
             return Ok(());
         }
         if started.elapsed() >= http.timeout() {
-            return Err(Error::Deadline {
-                server: Server::QuestDb,
-                what: what(),
-                after: http.timeout(),
-            });
+            return Err(Error::Deadline { server: Server::QuestDb, what: what(), after: http.timeout() });
         }
         #[expect(
             clippy::disallowed_methods,

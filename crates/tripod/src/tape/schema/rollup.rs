@@ -94,7 +94,12 @@ fn quality() -> Vec<Measure> {
     ]);
     for stage in ["decide", "build", "send", "land"] {
         measures.extend([
-            measure(format!("{stage}s"), format!("count({stage}_ns)"), Kind::Long, "Executions that have this latency."),
+            measure(
+                format!("{stage}s"),
+                format!("count({stage}_ns)"),
+                Kind::Long,
+                "Executions that have this latency.",
+            ),
             measure(format!("{stage}_sum_ns"), format!("sum({stage}_ns)"), units, "Their sum, nanoseconds."),
             measure(format!("{stage}_max_ns"), format!("max({stage}_ns)"), Kind::Unsigned, "The longest, nanoseconds."),
         ]);
@@ -157,8 +162,7 @@ impl Rollup {
     /// [`Rollup::kept`]. A sum that these do not hold is an error of the server, never cut.
     #[must_use]
     pub fn from_rows(&self, prefix: &str, from: &str, until: &str) -> String {
-        let measures: Vec<_> =
-            self.measures.iter().map(|m| format!("({})::{} {}", m.sql, m.kind, m.name)).collect();
+        let measures: Vec<_> = self.measures.iter().map(|m| format!("({})::{} {}", m.sql, m.kind, m.name)).collect();
         format!(
             "SELECT at, {}, {} FROM \"{prefix}{}\" WHERE at >= '{from}' AND at < '{until}' SAMPLE BY {} ALIGN TO CALENDAR",
             self.groups.join(", "),
