@@ -70,7 +70,7 @@ pub fn read_views(http: &QuestDbHttp) -> Result<LiveViews> {
 
 /// What brings the rollups of the tables in `specs` to what they should be: their views, and the tables that keep them for
 /// `rollup_days`. A rollup whose table is not among `specs` is left out. Put its actions behind those of
-/// [`super::plan`]: a view needs its base.
+/// [`super::plan()`]: a view needs its base.
 #[must_use]
 pub fn plan_rollups<'a>(
     live: &LiveTables,
