@@ -97,7 +97,7 @@ fn days_ago(days: u64) -> Day {
     Day::of(Timestamp::now().checked_sub(Duration::from_hours(24 * days)).unwrap())
 }
 
-fn day_of<'a>(report: &'a Value, day: Day) -> &'a Value {
+fn day_of(report: &Value, day: Day) -> &Value {
     let days = report["days"].as_array().unwrap();
     days.iter().find(|one| one["table"] == "executions" && one["day"] == day.to_string()).unwrap()
 }
