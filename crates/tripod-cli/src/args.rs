@@ -13,7 +13,7 @@ use tripod::Timestamp;
 use crate::drill;
 use crate::replay::pace::Rate;
 
-pub(crate) use tape::{Bot, Deliver, Journal, Quarantine, Query, Redeliver, Tape};
+pub(crate) use tape::{Bot, Deliver, Export, Journal, Quarantine, Query, Redeliver, Retention, Tape};
 
 /// The data layer a Solana trading system stands on: QuestDB, PostgreSQL, Redis.
 #[derive(Debug, Parser)]
@@ -62,7 +62,7 @@ pub(crate) enum Command {
     Migrate(Migrate),
     /// Do a whole bot's work from recorded trades and quotes, then prove that nothing was lost or doubled
     Replay(Replay),
-    /// The time-series tables: list them, ask them
+    /// The time-series tables: list them, ask them, archive them, let old days go
     #[command(subcommand)]
     Tape(Tape),
     /// The bot's log on its own disk: what waits, whether it is whole, what was refused

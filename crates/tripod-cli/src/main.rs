@@ -6,6 +6,7 @@
 //!                  └───▶ exit   (code, error, causes, hint)
 //! ```
 
+mod archive;
 mod args;
 mod bench;
 mod commands;

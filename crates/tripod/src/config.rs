@@ -13,6 +13,7 @@
 
 mod environment;
 mod reference;
+mod retention;
 mod validate;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 pub use reference::reference;
+pub use retention::Retention;
 
 /// The file name that `tripod up` writes into its data directory and that [`Config::local`] reads.
 pub const FILE_NAME: &str = "tripod.toml";
@@ -39,6 +41,8 @@ pub struct Config {
     pub journal: Journal,
     /// When rows are sent, and how long they are kept.
     pub tape: Tape,
+    /// How long rows are kept, and where they go before they expire.
+    pub retention: Retention,
     /// Each one is a sink; every row goes to each.
     pub questdb: Vec<QuestDb>,
     /// Reference data.
@@ -288,6 +292,7 @@ impl Default for Config {
             bot: "bot".into(),
             journal: Journal::default(),
             tape: Tape::default(),
+            retention: Retention::default(),
             questdb: vec![QuestDb::default()],
             postgres: Postgres::default(),
             redis: RedisPair::default(),
@@ -476,6 +481,7 @@ impl Config {
     /// Makes paths absolute and reads the password files.
     fn resolve(&mut self, base: &Path) -> Result<(), Error> {
         self.journal.dir = base.join(&self.journal.dir);
+        self.retention.archive_dir = base.join(&self.retention.archive_dir);
         let read = |secret: &mut SecretString, file: &Option<PathBuf>| -> Result<()> {
             if let Some(file) = file {
                 let file = base.join(file);

@@ -1,6 +1,9 @@
 //! What `tape`, `journal` and `deliver` take.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
+use tripod::tape::retention::Day;
 
 /// Rows that `tape query` prints where nothing else is said.
 const QUERY_ROWS: u32 = 1000;
@@ -13,6 +16,35 @@ pub(crate) enum Tape {
     Ls,
     /// Run SQL that reads (SELECT, WITH, SHOW, EXPLAIN) on the first QuestDB
     Query(Query),
+    /// Write one day of a table as Parquet, read it back, compare it with the server by value
+    Export(Export),
+    /// What becomes of old days: rolled up, archived, and only then dropped by the server
+    #[command(subcommand)]
+    Retention(Retention),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The table, by its name on the server
+    #[arg(value_name = "TABLE")]
+    pub(crate) table: String,
+    /// Which day, UTC (2026-11-23)
+    #[arg(long, value_name = "DAY")]
+    pub(crate) day: Day,
+    /// Directory to write into, as table=TABLE/day=DAY/part-0.parquet [default: the archive of the config]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
+    /// Replace what is there, once the new one is proven
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Retention {
+    /// List each day: when the server drops it, and what covers it; changes nothing
+    Plan,
+    /// Roll up, archive and compare the days that ended; a critical day that is not covered holds its table's TTL up (exit 1)
+    Run,
 }
 
 #[derive(Debug, Args)]

@@ -81,7 +81,8 @@ pub(super) async fn run(arguments: &Migrate, global: &Global, output: Output) ->
     Ok(if unfit { Exit::False } else { Exit::Done })
 }
 
-/// The built-in tables, and those that bots on this machine have registered: their specs stand beside the journals.
+/// The built-in tables, and those that bots on this machine have registered: their specs stand beside the journals. Each
+/// with the days that the config keeps it.
 pub(super) fn specs(config: &Config) -> anyhow::Result<Vec<TableSpec>> {
     let mut specs: BTreeMap<String, TableSpec> = BTreeMap::new();
     for journals in journal_dirs(config)? {
@@ -97,7 +98,7 @@ pub(super) fn specs(config: &Config) -> anyhow::Result<Vec<TableSpec>> {
     for spec in builtin() {
         specs.insert(spec.name.to_string(), spec.clone());
     }
-    Ok(specs.into_values().collect())
+    Ok(specs.values().map(|spec| config.retention.applied_to(spec)).collect())
 }
 
 /// Every bot's journals; those of the config's bot last, because its word on a table that several have is the one that
@@ -135,8 +136,14 @@ fn read_catalog(dir: &Path, specs: &mut BTreeMap<String, TableSpec>) -> tripod::
 
 async fn plan_questdb(config: &Config, number: usize, specs: Vec<TableSpec>) -> tripod::Result<Vec<Action>> {
     let Some(server) = config.questdb.get(number) else { return Ok(Vec::new()) };
-    let prefix = config.tape.table_prefix.clone();
-    ask_questdb(server, QUESTDB_TIMEOUT, move |http| Ok(schema::plan(&schema::read_live(http)?, &specs, &prefix))).await
+    let (prefix, rollup_days) = (config.tape.table_prefix.clone(), config.retention.rollup_days);
+    ask_questdb(server, QUESTDB_TIMEOUT, move |http| {
+        let (live, views) = (schema::read_live(http)?, schema::read_views(http)?);
+        let mut actions = schema::plan(&live, &specs, &prefix);
+        actions.extend(schema::plan_rollups(&live, &views, &specs, &prefix, rollup_days));
+        Ok(actions)
+    })
+    .await
 }
 
 async fn look_at_redis(config: &Config) -> tripod::Result<Vec<Item>> {

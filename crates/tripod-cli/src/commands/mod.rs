@@ -12,6 +12,7 @@ mod live;
 mod migrate;
 pub(crate) mod prices;
 mod replay;
+mod retention;
 pub(crate) mod settings;
 pub(crate) mod signals;
 mod status;

@@ -75,6 +75,7 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
     found.extend(health::judge(&components, &settings));
     let sinks = tripod::tape::statuses(&config)?;
     found.extend(sinks::judge(&sinks, &ledger, Timestamp::now()));
+    found.extend(rows::retention(&config)?);
     notes.extend(found.notes);
     let alarms = found.alarms;
     let ok = servers.iter().all(|server| server.state == State::Running) && alarms.is_empty();

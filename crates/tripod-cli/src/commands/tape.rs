@@ -7,8 +7,9 @@ use serde_json::Value;
 use tripod::Config;
 use tripod::tape::query::{Limits, Reader, Table};
 use tripod::tape::questdb::{QuestDbHttp, Rows};
+use tripod::tape::schema::read_views;
 
-use super::{ask_questdb, questdb_name};
+use super::{ask_questdb, questdb_name, retention};
 use crate::args::{Global, Query, Tape};
 use crate::exit::Exit;
 use crate::output::{self, Output};
@@ -21,6 +22,8 @@ pub(super) async fn run(command: Tape, global: &Global, output: Output) -> anyho
     match command {
         Tape::Ls => ls(&config, output).await,
         Tape::Query(query) => ask(&query, &config, output).await,
+        Tape::Export(export) => retention::export(&export, &config, output).await,
+        Tape::Retention(command) => retention::run(&command, &config, output).await,
     }
 }
 
@@ -43,6 +46,10 @@ struct TableInfo {
     ttl: Option<String>,
     disk_bytes: u64,
     suspended: bool,
+    /// A view: why it does not follow its table any more.
+    invalid: Option<String>,
+    /// A view: transactions of its table that it has not taken in yet.
+    behind: Option<u64>,
 }
 
 async fn ls(config: &Config, output: Output) -> anyhow::Result<Exit> {
@@ -62,6 +69,7 @@ const TABLES: &str = "SELECT t.table_name, t.table_type, t.designatedTimestamp, 
 
 fn list(http: &QuestDbHttp, server: &str, prefix: &str) -> tripod::Result<Vec<TableInfo>> {
     let listed = http.exec(TABLES)?;
+    let views = read_views(http)?;
     let mut tables = Vec::new();
     for row in &listed.rows {
         let name = text(row.first());
@@ -83,6 +91,8 @@ fn list(http: &QuestDbHttp, server: &str, prefix: &str) -> tripod::Result<Vec<Ta
             ttl: (ttl > 0).then(|| format!("{ttl} {}s", text(row.get(4)).to_lowercase())),
             disk_bytes: number(row.get(7)),
             suspended: row.get(5).and_then(Value::as_bool).unwrap_or(false),
+            invalid: views.0.get(&name).and_then(|view| view.invalid.clone()),
+            behind: views.0.get(&name).map(|view| view.behind),
             name,
         });
     }
@@ -114,10 +124,12 @@ fn words(tables: &[TableInfo]) -> String {
     }
     let mut table = output::table(&["server", "table", "rows", "first", "last", "TTL", "disk", ""]);
     for info in tables {
-        let note = match (info.suspended, info.kind) {
-            (true, _) => "SUSPENDED: ALTER TABLE … RESUME WAL",
-            (false, "view") => "view",
-            (false, _) => "",
+        let note = match (info.suspended, &info.invalid, info.behind) {
+            (true, ..) => "SUSPENDED: ALTER TABLE … RESUME WAL".to_owned(),
+            (false, Some(why), _) => format!("INVALID view: {why}"),
+            (false, None, Some(0)) => "view".to_owned(),
+            (false, None, Some(behind)) => format!("view, {behind} transactions behind"),
+            (false, None, None) => String::new(),
         };
         table.add_row([
             info.server.as_str(),
@@ -127,7 +139,7 @@ fn words(tables: &[TableInfo]) -> String {
             info.last.as_deref().unwrap_or("-"),
             info.ttl.as_deref().unwrap_or("for ever"),
             &output::mebibytes(info.disk_bytes),
-            note,
+            &note,
         ]);
     }
     output::align_right(&mut table, 2..3);

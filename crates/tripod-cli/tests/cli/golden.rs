@@ -18,6 +18,8 @@ fn help_lists_what_works_and_nothing_else() {
     for command in [
         &["tape", "ls"][..],
         &["tape", "query"],
+        &["tape", "export"],
+        &["tape", "retention"],
         &["journal", "ls"],
         &["journal", "verify"],
         &["journal", "quarantine"],

@@ -8,6 +8,7 @@ mod golden;
 mod input;
 mod prices;
 mod reads;
+mod retention;
 mod run;
 mod servers;
 mod settings;

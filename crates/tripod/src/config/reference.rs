@@ -47,6 +47,20 @@ const SECTIONS: &[Section] = &[
         ],
     ),
     (
+        "retention",
+        &[
+            (
+                "critical_days",
+                "Days that rows of critical tables stay on QuestDB; 0: as each table says (built-in: 30).",
+            ),
+            ("standard_days", "The same for standard tables."),
+            ("debug_days", "The same for debug tables."),
+            ("rollup_days", "Days that the rollup tables (candles_1m_kept, …) stay. 30 to 36500."),
+            ("archive_after_days", "A day is rolled up and archived so many days after it ended. 1 to 28."),
+            ("archive_dir", "Directory of the Parquet archive, and of retention.json. Relative to this file."),
+        ],
+    ),
+    (
         "questdb",
         &[
             ("name", "Name of this sink in cursors, metrics and status."),

@@ -31,6 +31,20 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     within("tape.rewind_s", tape.rewind_s, &(0..=86_400))?;
     prefix("tape.table_prefix", &tape.table_prefix)?;
 
+    let retention = &config.retention;
+    for (key, days) in [
+        ("retention.critical_days", retention.critical_days),
+        ("retention.standard_days", retention.standard_days),
+        ("retention.debug_days", retention.debug_days),
+    ] {
+        // Below two days a view could not be told to leave alone what expires.
+        if days != 0 {
+            within(key, days, &(2..=3650))?;
+        }
+    }
+    within("retention.rollup_days", retention.rollup_days, &(30..=36_500))?;
+    within("retention.archive_after_days", retention.archive_after_days, &(1..=28))?;
+
     if config.questdb.is_empty() {
         return Err("questdb: at least one [[questdb]] is needed".into());
     }

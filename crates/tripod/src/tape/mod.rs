@@ -23,6 +23,7 @@ pub mod quarantine;
 pub mod query;
 pub mod questdb;
 mod recorder;
+pub mod retention;
 pub mod row;
 pub mod schema;
 pub(crate) mod sink;

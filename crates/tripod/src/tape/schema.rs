@@ -9,16 +9,20 @@
 //! read_live ──▶ LiveTables ─┐
 //!                           ├─plan──▶ [Action] ──apply──▶ server
 //! specs ────────────────────┘            │
-//!                                        └──▶ printed: create · add column · set ttl · none · conflict
+//!                                        └──▶ printed: create · add column · set ttl · view · none · conflict
 //! ```
 
 mod apply;
 mod live;
 mod plan;
+mod rollup;
+mod view;
 
-pub use apply::apply;
+pub use apply::{apply, wait_table};
 pub use live::{LiveColumn, LiveTable, LiveTables, read_live};
 pub use plan::plan;
+pub use rollup::{Rollup, rollups};
+pub use view::{LiveView, LiveViews, plan_rollups, read_views};
 
 use std::fmt;
 
@@ -49,6 +53,12 @@ pub enum ActionKind {
     /// Set the TTL.
     #[serde(rename = "set ttl")]
     SetTtl,
+    /// Create a materialised view; rows that are there are in it.
+    #[serde(rename = "create view")]
+    CreateView,
+    /// Set how old a bucket may be and still be computed anew.
+    #[serde(rename = "set refresh limit")]
+    SetLimit,
     /// The table is as specified.
     #[serde(rename = "none")]
     None,
@@ -63,6 +73,8 @@ impl fmt::Display for ActionKind {
             Self::Create => "create",
             Self::AddColumn => "add column",
             Self::SetTtl => "set ttl",
+            Self::CreateView => "create view",
+            Self::SetLimit => "set refresh limit",
             Self::None => "none",
             Self::Conflict => "conflict",
         })

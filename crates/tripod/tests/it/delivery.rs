@@ -2,6 +2,7 @@
 //! the server; our own counts are then compared with that.
 
 mod beside;
+mod expired;
 mod forget;
 mod optional;
 mod rig;

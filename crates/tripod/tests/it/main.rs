@@ -19,6 +19,7 @@ mod prices;
 mod query;
 mod questdb_server;
 mod redis_link;
+mod rollup;
 mod rows;
 mod schema;
 mod settings;

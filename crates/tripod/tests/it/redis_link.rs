@@ -79,11 +79,6 @@ impl TestRedis {
         config
     }
 
-    /// Where that config is, for a process of its own.
-    pub(crate) fn config_path(&self) -> std::path::PathBuf {
-        self.stack.config_path()
-    }
-
     /// The same through its unix socket.
     pub(crate) fn socket_config(&self) -> Config {
         let mut config = self.config();

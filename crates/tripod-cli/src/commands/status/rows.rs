@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tripod::Config;
 use tripod::ledger::{self, LedgerRow};
+use tripod::tape::retention::{RetentionState, TableState};
 
 use super::super::ask_questdb;
 use super::servers::ANSWER_WITHIN;
@@ -83,6 +84,23 @@ fn judge_all(rows: &[Standing]) -> Found {
         }
     }
     found
+}
+
+/// What the last `tape retention run` left behind. A day that holds its table's TTL up is wrong; one that has time is not.
+pub(super) fn retention(config: &Config) -> tripod::Result<Found> {
+    let state = RetentionState::read(&config.retention.archive_dir)?;
+    let mut found = Found::default();
+    for table in state.tables.iter().filter(|table| !table.uncovered.is_empty()) {
+        let TableState { server, table: name, wanted_days, ttl_days, uncovered } = table;
+        let first = uncovered.first().map(|day| format!("{}: {}", day.day, day.why)).unwrap_or_default();
+        let days = crate::output::counted(uncovered.len(), "day");
+        let words = format!("{name} ({server}): {days} covered by no archive or rollup; {first}");
+        match table.held() {
+            true => found.alarms.push(format!("{words}; kept {ttl_days} days instead of {wanted_days} because of it")),
+            false => found.notes.push(words),
+        }
+    }
+    Ok(found)
 }
 
 /// Looks once more a moment later: the later ledger, and what did not move.

@@ -94,6 +94,16 @@ fn wrong_with_questdb(http: &QuestDbHttp, prefix: &str) -> tripod::Result<Option
     if !names.is_empty() {
         return Ok(Some(format!("suspended: {}; `ALTER TABLE … RESUME WAL` brings the rows back", names.join(", "))));
     }
+    let views = schema::read_views(http)?;
+    let ours = views.0.iter().filter(|(name, _)| name.starts_with(prefix));
+    let invalid: Vec<_> =
+        ours.filter_map(|(name, view)| Some(format!("{name} ({})", view.invalid.as_ref()?))).collect();
+    if !invalid.is_empty() {
+        return Ok(Some(format!(
+            "views that follow no more: {}; `tripod migrate` says the way out",
+            invalid.join(", ")
+        )));
+    }
     let plan = schema::plan(&schema::read_live(http)?, builtin(), prefix);
     let behind = plan.iter().filter(|action| action.action != ActionKind::None).count();
     Ok((behind > 0).then(|| format!("schema: {} due; run `tripod migrate`", output::counted(behind, "change"))))

@@ -47,6 +47,14 @@ pub fn apply(http: &QuestDbHttp, actions: &[Action]) -> Result<usize> {
 /// An ALTER on a WAL table is a transaction like rows are: waits until the table has applied all that it had been given.
 fn wait_applied(http: &QuestDbHttp, action: &Action) -> Result<()> {
     let table = action.object.split('.').next().unwrap_or_default();
+    wait_table(http, table, &|| format!("{} of {}", action.action, action.object))
+}
+
+/// Waits until `table` has applied all that it had been given before the call; `what` says for what, in an error.
+///
+/// # Errors
+/// As [`apply`].
+pub fn wait_table(http: &QuestDbHttp, table: &str, what: &dyn Fn() -> String) -> Result<()> {
     let started = Instant::now();
     let mut target = None;
     loop {
@@ -70,11 +78,7 @@ fn wait_applied(http: &QuestDbHttp, action: &Action) -> Result<()> {
             return Ok(());
         }
         if started.elapsed() >= http.timeout() {
-            return Err(Error::Deadline {
-                server: Server::QuestDb,
-                what: format!("{} of {}", action.action, action.object),
-                after: http.timeout(),
-            });
+            return Err(Error::Deadline { server: Server::QuestDb, what: what(), after: http.timeout() });
         }
         #[expect(
             clippy::disallowed_methods,

@@ -95,7 +95,7 @@ fn read_columns(http: &QuestDbHttp, table: &str) -> Result<Option<Vec<LiveColumn
 
 /// A TTL in hours. Months and years, which Tripod never sets, count as 30 and 365 days: enough to tell longer from
 /// shorter.
-fn ttl_hours(value: u64, unit: &str) -> Option<u64> {
+pub(super) fn ttl_hours(value: u64, unit: &str) -> Option<u64> {
     let hours_per_unit = match unit {
         "HOUR" => 1,
         "DAY" => 24,
@@ -111,7 +111,7 @@ fn cell<'a>(rows: &Rows, row: &'a [Value], column: &str) -> Result<&'a Value> {
 }
 
 /// NULL is the empty text.
-fn text(rows: &Rows, row: &[Value], column: &str) -> Result<String> {
+pub(super) fn text(rows: &Rows, row: &[Value], column: &str) -> Result<String> {
     match cell(rows, row, column)? {
         Value::Null => Ok(String::new()),
         Value::String(text) => Ok(text.clone()),
@@ -124,7 +124,7 @@ fn flag(rows: &Rows, row: &[Value], column: &str) -> Result<bool> {
     value.as_bool().ok_or_else(|| unexpected(column, value))
 }
 
-fn number(rows: &Rows, row: &[Value], column: &str) -> Result<u64> {
+pub(super) fn number(rows: &Rows, row: &[Value], column: &str) -> Result<u64> {
     let value = cell(rows, row, column)?;
     value.as_u64().ok_or_else(|| unexpected(column, value))
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tripod_journal::SchemaId;
 
+use crate::config::Retention;
 use crate::error::{Error, Result};
 use crate::tape::spec::TableSpec;
 
@@ -24,6 +25,7 @@ pub(super) struct Table {
 pub(super) struct Catalog {
     dir: PathBuf,
     prefix: String,
+    retention: Retention,
     tables: Arc<Vec<(SchemaId, Table)>>,
 }
 
@@ -32,8 +34,9 @@ impl Catalog {
     ///
     /// # Errors
     /// As [`specs`].
-    pub(super) fn open(dir: &Path, prefix: &str) -> Result<Self> {
-        let mut catalog = Self { dir: dir.to_owned(), prefix: prefix.to_owned(), tables: Arc::new(Vec::new()) };
+    pub(super) fn open(dir: &Path, prefix: &str, retention: &Retention) -> Result<Self> {
+        let (dir, prefix, retention) = (dir.to_owned(), prefix.to_owned(), retention.clone());
+        let mut catalog = Self { dir, prefix, retention, tables: Arc::new(Vec::new()) };
         catalog.reload()?;
         Ok(catalog)
     }
@@ -43,7 +46,7 @@ impl Catalog {
     pub(super) fn of(tables: impl IntoIterator<Item = (SchemaId, TableSpec)>) -> Self {
         let table = |spec: TableSpec| Table { name: spec.name.clone(), spec };
         let tables = tables.into_iter().map(|(id, spec)| (id, table(spec))).collect();
-        Self { dir: PathBuf::new(), prefix: String::new(), tables: Arc::new(tables) }
+        Self { dir: PathBuf::new(), prefix: String::new(), retention: Retention::default(), tables: Arc::new(tables) }
     }
 
     /// The table, where it is known.
@@ -71,7 +74,8 @@ impl Catalog {
             .into_iter()
             .map(|(id, spec)| {
                 let name = format!("{}{}", self.prefix, spec.name);
-                (id, Table { spec, name })
+                // What the server will drop is judged by what the config keeps, not by what the bot was built with.
+                (id, Table { spec: self.retention.applied_to(&spec), name })
             })
             .collect();
         self.tables = Arc::new(tables);

@@ -70,6 +70,7 @@ pub(super) enum Event {
 pub(super) struct Parts {
     pub(super) dir: PathBuf,
     pub(super) prefix: String,
+    pub(super) retention: crate::config::Retention,
     pub(super) journal: tripod_journal::Sink,
     pub(super) quarantine: Quarantine,
     pub(super) crier: Crier,
@@ -158,7 +159,7 @@ impl Feed {
         let mut feed = Self {
             tether,
             memory: Memory::open(&parts.dir, &parts.name, parts.keep, parts.rewind, &tally)?,
-            catalog: Catalog::open(&parts.dir, &parts.prefix)?,
+            catalog: Catalog::open(&parts.dir, &parts.prefix, &parts.retention)?,
             tally,
             reached: parts.journal.committed().clone(),
             current: Box::new(Batch::new(&parts.limits)),

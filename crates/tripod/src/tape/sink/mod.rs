@@ -91,6 +91,7 @@ impl RunningSink {
             prefix: config.tape.table_prefix.clone(),
             journal,
             crier: Crier::open(&dir, &server.name)?,
+            retention: config.retention.clone(),
             quarantine: Quarantine::open(&journal_dir, &server.name, class)?,
             dir: dir.clone(),
             limits: Limits::of(&config.tape),
