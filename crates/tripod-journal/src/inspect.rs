@@ -171,6 +171,9 @@ fn walk(mut view: View, verified: &mut Verified) -> Result<(), Error> {
     loop {
         // Read before the record: one that is published later than the seal cannot be.
         let sealed = view.sealed()?;
+        if sealed.is_some_and(|sealed| sealed.end <= offset) {
+            break;
+        }
         match record::look(&view.map, view.seed, offset) {
             Found::Whole { schema, next, .. } => {
                 records += 1;
@@ -179,7 +182,6 @@ fn walk(mut view: View, verified: &mut Verified) -> Result<(), Error> {
                 }
                 offset = next;
             }
-            _ if sealed.is_some_and(|sealed| sealed.end == offset) => break,
             found => {
                 let is_nothing = matches!(found, Found::Nothing);
                 let end = sealed.map_or(view.map.len(), |sealed| sealed.end);

@@ -23,7 +23,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::layout::{narrow, now_ns, wide};
 use crate::mapping::{Tail, WritableMap};
-use crate::segment::{self, Header, Made, SchemaCounts, Sealed, Started};
+use crate::segment::{self, Header, Made, SchemaCounts, Sealed, Started, View};
 use crate::{Error, catalog, disk};
 
 /// Reserves disk for a file. A parameter so that a test can have a full disk.
@@ -209,8 +209,20 @@ impl Pool {
             WritableMap::new(&file, narrow(self.segment_bytes), segment::WORDS_END).map_err(Error::io("map", &path))?;
         fault_in(&map);
         let birth = hold(&self.birth);
+        self.clear_header(&file, id, &path)?;
         Header::write(&file, birth.made(id, self.segment_bytes), &birth.catalog).map_err(Error::io("write", &path))?;
         self.queue(id, path, file, Arc::new(map), segment::data_start(birth.catalog.len()));
+        Ok(())
+    }
+
+    /// A longer catalog than ours would leave bytes where records will stand: its writer was killed before it had
+    /// stored the catalog itself.
+    fn clear_header(&self, file: &File, id: u64, path: &Path) -> Result<(), Error> {
+        let Some(mut view) = View::open(&self.segments, id)? else { return Ok(()) };
+        if let Ok(header) = view.header() {
+            let zeros = vec![0; header.data_start.saturating_sub(segment::WORDS_END)];
+            file.write_all_at(&zeros, wide(segment::WORDS_END)).map_err(Error::io("write", path))?;
+        }
         Ok(())
     }
 

@@ -286,8 +286,13 @@ fn read_on(
     visit: &mut impl FnMut(Record<'_>) -> ControlFlow<()>,
 ) -> Result<Reached, Error> {
     let mut seal_seen = false;
+    // Behind a seal may stand what a power loss left there: whole, and yet given up.
+    let end = view.sealed()?.map(|sealed| sealed.end);
     loop {
         let offset = narrow(place.offset);
+        if end.is_some_and(|end| end <= offset) {
+            return Ok(Reached::End);
+        }
         match record::look(&view.map, view.seed, offset) {
             Found::Whole { schema, payload, next } => {
                 let position = Position { segment: view.id, offset: place.offset };

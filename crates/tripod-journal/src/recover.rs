@@ -32,7 +32,7 @@ use crate::segment::{self, SchemaCounts, Sealed, Started, View};
 use crate::{Error, Options, boot, disk, pool, slots};
 
 /// How long a sink waits for a writer that recovers.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(3);
 
 /// What [`crate::Journal::open`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -161,9 +161,14 @@ pub(crate) fn recover(options: &Options, boot: u64, keep: Spares) -> Result<Grou
     let mut in_headers = Catalog::default();
     let mut filled = Vec::new();
     let mut spares = Vec::new();
+    // Without records, whatever a cursor says.
+    let mut unused = Vec::new();
     for id in ids {
         let path = segment::path_of(&segments, id);
         let looked = aside_if_asked(options, &mut recovery, &path, || look(&segments, id, boot))?;
+        if matches!(looked, Some(Looked::Unstarted | Looked::Spare)) {
+            unused.push((id, 0));
+        }
         match looked {
             None | Some(Looked::Gone) => {}
             Some(Looked::Unstarted) => {
@@ -199,7 +204,9 @@ pub(crate) fn recover(options: &Options, boot: u64, keep: Spares) -> Result<Grou
         Some(counts) => counts,
         None => CountsFile::open(&options.dir)?,
     };
-    let ends = lost.cut(&mut filled, &mut recovery)?;
+    counts.set_schemas(catalog.entries().len());
+    let mut ends = lost.cut(&mut filled, &mut recovery)?;
+    ends.extend(unused);
     if lost.is_so(&filled) {
         lost.mend_counts(&counts, &filled, &mut recovery)?;
         lost.mend_cursors(&options.dir, highest, &ends, &mut recovery)?;
@@ -328,7 +335,10 @@ fn look(segments: &Path, id: u64, boot: u64) -> Result<Looked, Error> {
         Err(_) if doubtful => Err(walk(&view, data_start, None, Some(synced))),
         Err(error) => return Err(error),
     };
-    Ok(Looked::Filled(Filled { id, path: view.path, started, data_start, doubtful, sealed_end, moved: false, state }, catalog))
+    Ok(Looked::Filled(
+        Filled { id, path: view.path, started, data_start, doubtful, sealed_end, moved: false, state },
+        catalog,
+    ))
 }
 
 /// A spare can be used again if it has the right size and a sound header.

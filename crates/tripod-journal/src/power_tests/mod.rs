@@ -39,8 +39,8 @@ fn options(dir: &Path) -> Options {
     }
 }
 
-fn open(dir: &Path, boot: u64) -> (Journal, Keeper, Recovery) {
-    Journal::build(options(dir), crate::pool::allocate, boot).unwrap()
+fn open(options: Options, boot: u64) -> (Journal, Keeper, Recovery) {
+    Journal::build(options, crate::pool::allocate, boot).unwrap()
 }
 
 /// A record says who it is, and every byte of it can be checked.
@@ -156,7 +156,7 @@ impl World {
             let steps = 1 + random.below(80);
             Shadow::with(|shadow| shadow.light(steps));
         }
-        let (journal, mut keeper, _) = open(dir, boot);
+        let (journal, mut keeper, _) = open(options(dir), boot);
         for schema in 0..SCHEMAS {
             journal.register(&format!("schema {schema}"), &"text ".repeat(900)).unwrap();
         }
@@ -185,7 +185,9 @@ impl World {
 
     /// Opens what the power loss left, and holds it to what the module's header says.
     fn check(&mut self, dir: &Path, boot: u64, live: &BTreeMap<usize, Vec<u64>>, covered: u64) {
-        let (journal, keeper, recovery) = open(dir, boot);
+        // What is passed is kept, so that it can be looked at.
+        let options = || Options { keep: Duration::from_secs(3600), ..options(dir) };
+        let (journal, keeper, recovery) = open(options(), boot);
         assert_eq!((&recovery.differences, &recovery.set_aside), (&vec![], &vec![]));
         assert!(recovery.sealed.iter().all(|tail| tail.damaged_at.is_none()), "{recovery:?}");
         let found = lanes(dir);
@@ -195,7 +197,10 @@ impl World {
             let known: BTreeSet<u64> = ids.iter().copied().collect();
             let left: Vec<u64> =
                 found.get(lane).into_iter().flatten().copied().filter(|id| known.contains(id)).collect();
-            assert!(ids.starts_with(&left), "lane {lane} has a hole: {left:?} of {ids:?}");
+            assert!(
+                ids.starts_with(&left),
+                "lane {lane} has a hole: {left:?} of {ids:?}, synced {covered}, {recovery:?}"
+            );
         }
         assert!(there.is_disjoint(&self.dead), "a lost record came back");
 
@@ -229,10 +234,15 @@ impl World {
         .unwrap();
         assert_eq!((sink.damage(), sink.missed_segments()), (&[][..], 0));
         let rest: BTreeSet<u64> = there.difference(&passed).copied().collect();
-        assert_eq!(read, rest, "the sink reads exactly what it had not passed");
+        assert_eq!(
+            read,
+            rest,
+            "the sink reads exactly what it had not passed: {found:?}, {:?}, {recovery:?}",
+            sink.committed()
+        );
         drop((sink, keeper, journal));
         // And an ordinary open afterwards finds nothing to do.
-        let (_journal, _keeper, again) = open(dir, boot);
+        let (_journal, _keeper, again) = open(options(), boot);
         assert_eq!((again.differences, again.cut_records, again.cursors_restored), (vec![], 0, vec![]));
     }
 
@@ -254,6 +264,7 @@ fn run(seed: u64) {
     let mut random = Random(seed);
     let place = temporary();
     let mut world = World::default();
+
     let mut dir: PathBuf = place.path().join("0");
     std::fs::create_dir_all(&dir).unwrap();
     for round in 0..ROUNDS {

@@ -16,6 +16,7 @@ use crate::catalog::{Catalog, SchemaId};
 use crate::checkpoint::Checkpoint;
 use crate::counts::{CountsFile, Table, empty_table};
 use crate::layout::{now_ns, wide};
+use crate::options::LANES_MAX;
 use crate::record::{self, Found};
 use crate::segment::{self, Header, Made, View};
 use crate::slots::{self, Commit, SlotsFile};
@@ -104,14 +105,12 @@ impl Lost {
         filled: &[Filled],
         recovery: &mut Recovery,
     ) -> Result<(), Error> {
-        let mut lanes: BTreeMap<usize, Vec<&Filled>> = BTreeMap::new();
+        // All of them: the counts may know a lane of which nothing else is left.
+        let mut lanes: Vec<Vec<&Filled>> = (0..LANES_MAX).map(|_| Vec::new()).collect();
         for one in filled {
-            lanes.entry(one.started.lane).or_default().push(one);
+            lanes[one.started.lane].push(one);
         }
-        for counted in self.checkpoint.iter().flat_map(|checkpoint| &checkpoint.lanes) {
-            lanes.entry(counted.lane).or_default();
-        }
-        for (lane, segments) in lanes {
+        for (lane, segments) in lanes.into_iter().enumerate() {
             let mut table = self.counted(lane);
             let mut number = table.iter().sum::<u64>();
             let mut gap = false;
@@ -151,7 +150,9 @@ impl Lost {
         recovery: &mut Recovery,
     ) -> Result<(), Error> {
         let mut names = slots::names(dir)?;
-        names.extend(self.checkpoint.iter().flat_map(|checkpoint| checkpoint.sinks.iter().map(|(name, _)| name.clone())));
+        names.extend(
+            self.checkpoint.iter().flat_map(|checkpoint| checkpoint.sinks.iter().map(|(name, _)| name.clone())),
+        );
         names.sort();
         names.dedup();
         for name in names {
