@@ -157,17 +157,17 @@ impl Lost {
         names.dedup();
         for name in names {
             let known = self.checkpoint.as_ref().and_then(|checkpoint| checkpoint.commit_of(&name));
+            let newer = |commit: &Commit| known.is_none_or(|known| known.generation <= commit.generation);
             let sound = match slots::read(dir, &name) {
-                Ok(Some(commit)) => {
-                    known.is_none_or(|known| known.generation <= commit.generation)
-                        && !lies_past(&commit.cursor, highest, ends)
-                }
-                Ok(None) => known.is_none(),
-                Err(Error::Damaged { .. }) => false,
+                Ok(Some(commit)) => Some(commit).filter(|c| newer(c) && !lies_past(&c.cursor, highest, ends)),
+                Ok(None) if known.is_none() => continue,
+                Ok(None) | Err(Error::Damaged { .. }) => None,
                 Err(error) => return Err(error),
             };
-            if !sound {
-                SlotsFile::restore(dir, &name, known.unwrap_or(&Commit::default()))?;
+            // Also where it is sound: the other slot may be half of a commit, which later bytes could make whole.
+            let commit = sound.as_ref().or(known).cloned().unwrap_or_default();
+            SlotsFile::restore(dir, &name, &commit)?;
+            if sound.is_none() {
                 recovery.cursors_restored.push(name);
             }
         }
