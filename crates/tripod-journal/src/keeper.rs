@@ -12,7 +12,7 @@
 //! next (the kernel write-protects pages that it wrote back); sync, where due or asked for. A sync first reads counts
 //! and cursors, then syncs the segments, then stores what it read as a checkpoint: see `checkpoint.rs`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -93,6 +93,11 @@ impl Rounds {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn asked(&self) -> u64 {
+        hold(&self.state).wanted
+    }
+
     fn begin(&self) -> (u64, bool) {
         let mut state = hold(&self.state);
         (state.wanted, std::mem::take(&mut state.sync_wanted))
@@ -139,6 +144,8 @@ pub(crate) struct Keeper {
     kept: BTreeMap<u64, Kept>,
     /// Per open segment: up to where it is synced.
     synced: HashMap<u64, usize>,
+    /// Segments of which a sync was refused: the kernel then calls pages clean that are not on the disk.
+    refused: HashSet<u64>,
     checkpoints: CheckpointFiles,
     last_sync: Instant,
     /// So that a state that lasts is logged once.
@@ -152,6 +159,7 @@ impl Keeper {
             core,
             kept: sealed.into_iter().collect(),
             synced: HashMap::new(),
+            refused: HashSet::new(),
             checkpoints,
             last_sync: Instant::now(),
             complained: false,
@@ -173,26 +181,31 @@ impl Keeper {
     fn run(mut self) {
         let _say = SayStopped(Arc::clone(&self.core));
         loop {
-            let stop = self.core.rounds.stop.load(Ordering::SeqCst);
-            let (ticket, sync_wanted) = self.core.rounds.begin();
-            self.round();
-            let due = match self.core.options.sync {
-                Sync::Periodic(interval) => stop || self.last_sync.elapsed() >= interval,
-                Sync::Each => stop,
-                Sync::Process => false,
-            };
-            let synced = if due || sync_wanted { self.sync() } else { Ok(()) };
-            // What was just synced is write-protected: here that costs no recorder anything.
-            self.fault_in_ahead();
-            if let Err(error) = &synced {
-                tracing::error!(%error, "the journal cannot be synced: a power loss may take more than promised");
-            }
-            self.core.rounds.finish(ticket, synced);
-            if stop {
+            if self.turn() {
                 return;
             }
             std::thread::park_timeout(self.pause());
         }
+    }
+
+    /// One round, a sync where it is due or asked for, and the answers. True at the last one.
+    pub(crate) fn turn(&mut self) -> bool {
+        let stop = self.core.rounds.stop.load(Ordering::SeqCst);
+        let (ticket, sync_wanted) = self.core.rounds.begin();
+        self.round();
+        let due = match self.core.options.sync {
+            Sync::Periodic(interval) => stop || self.last_sync.elapsed() >= interval,
+            Sync::Each => stop,
+            Sync::Process => false,
+        };
+        let synced = if due || sync_wanted { self.sync() } else { Ok(()) };
+        // What was just synced is write-protected: here that costs no recorder anything.
+        self.fault_in_ahead();
+        if let Err(error) = &synced {
+            tracing::error!(%error, "the journal cannot be synced: a power loss may take more than promised");
+        }
+        self.core.rounds.finish(ticket, synced);
+        stop
     }
 
     fn pause(&self) -> Duration {
@@ -362,8 +375,18 @@ impl Keeper {
         Ok(())
     }
 
-    /// Syncs what was published since the last time. Only that: the faulted-in rest of the file is dirty too.
     fn sync_segment(&mut self, segment: &Segment) -> io::Result<()> {
+        if self.refused.contains(&segment.id) {
+            // All of it counts as dirty again, so that the next sync vouches for all of it.
+            segment.map.populate(0, segment.position.load(Ordering::Acquire))?;
+        }
+        let synced = self.sync_published(segment);
+        if synced.is_ok() { self.refused.remove(&segment.id) } else { self.refused.insert(segment.id) };
+        synced
+    }
+
+    /// Syncs what was published since the last time. Only that: the faulted-in rest of the file is dirty too.
+    fn sync_published(&mut self, segment: &Segment) -> io::Result<()> {
         let sealed = segment.is_sealed();
         let position = segment.position.load(Ordering::Acquire);
         let synced = self.synced.get(&segment.id).copied();

@@ -212,6 +212,11 @@ impl Journal {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn syncs_asked(&self) -> u64 {
+        self.core.rounds.asked()
+    }
+
     /// As [`Self::append`], and waits until the record is on the disk. Callers that wait at the same time share a sync.
     pub fn append_synced<E>(
         &self,
@@ -223,7 +228,8 @@ impl Journal {
         self.sync(DEADLINE).map_err(|error| AppendError::Disk(io::Error::other(error)))
     }
 
-    /// Waits until everything appended before this call is on the disk.
+    /// Waits until everything appended before this call is on the disk; `Ok` says that it is. Whoever waits at the same
+    /// time shares a sync. After an error the records are in the journal all the same, and survive a kill -9.
     pub fn sync(&self, deadline: Duration) -> Result<(), Error> {
         self.core.rounds.ask(true, deadline, "syncing the journal", || self.core.wake_keeper())
     }

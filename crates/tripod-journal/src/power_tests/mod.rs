@@ -305,3 +305,49 @@ fn whatever_a_power_loss_takes_what_was_synced_is_there_and_every_lane_is_whole(
 fn many_thousand_power_losses() {
     run_all(crate::layout::now_ns() % 1_000_000_000, 5_000);
 }
+
+#[test]
+fn those_who_wait_share_one_sync_and_hear_of_it_when_the_disk_refuses() {
+    const WAITING: u64 = 8;
+    let place = temporary();
+    let (dir, image) = (place.path().join("live"), place.path().join("image"));
+    std::fs::create_dir_all(&dir).unwrap();
+    Shadow::begin(&dir, Random(1), image.clone());
+    let (journal, mut keeper, _) = open(options(&dir), 1);
+    let schema = journal.register("rows", "").unwrap();
+    let mut id = 0;
+    for refused in [false, true, false] {
+        Shadow::with(|shadow| shadow.fail_syncs(refused));
+        let (asked, syncs) = (journal.syncs_asked(), Shadow::with(|shadow| shadow.syncs));
+        let outcomes: Vec<bool> = std::thread::scope(|scope| {
+            let waiting: Vec<_> = (0..WAITING)
+                .map(|n| {
+                    let (journal, bytes) = (&journal, payload(id + n));
+                    scope.spawn(move || {
+                        let fill = |out: &mut [u8]| {
+                            out.copy_from_slice(&bytes);
+                            Ok::<(), ()>(())
+                        };
+                        journal.append_synced(schema, bytes.len(), fill).is_ok()
+                    })
+                })
+                .collect();
+            let started = std::time::Instant::now();
+            while journal.syncs_asked() < asked + WAITING {
+                assert!(started.elapsed() < Duration::from_secs(9), "not all of them asked");
+                std::thread::yield_now();
+            }
+            keeper.turn();
+            waiting.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        id += WAITING;
+        assert!(outcomes.iter().all(|kept| *kept != refused), "{refused}: {outcomes:?}");
+        assert_eq!(Shadow::with(|shadow| shadow.syncs) - syncs, 1, "one sync for all");
+    }
+    Shadow::with(Shadow::fail);
+    drop(Shadow::end());
+    drop((keeper, journal));
+    // The power fails right after the last `Ok`: all are there, the refused ones too, because a later sync took them.
+    drop(open(options(&image), 2));
+    assert_eq!(lanes(&image).values().map(Vec::len).sum::<usize>(), usize::try_from(id).unwrap());
+}

@@ -72,6 +72,8 @@ pub(crate) struct Shadow {
     pub(crate) covered_at_begin: u64,
     pub(crate) covered: u64,
     syncs_fail: bool,
+    /// Syncs that the keeper began.
+    pub(crate) syncs: u64,
 }
 
 fn inode(path: &Path) -> Option<u64> {
@@ -106,6 +108,7 @@ impl Shadow {
             covered_at_begin: 0,
             covered: 0,
             syncs_fail: false,
+            syncs: 0,
         };
         let mut files = Vec::new();
         files_under(root, &mut files);
@@ -130,9 +133,9 @@ impl Shadow {
         self.fuse = Some(steps);
     }
 
-    /// From now on every sync is refused, and makes nothing durable.
-    pub(crate) fn fail_syncs(&mut self) {
-        self.syncs_fail = true;
+    /// From now on every sync is refused, and makes nothing durable; or works again.
+    pub(crate) fn fail_syncs(&mut self, fail: bool) {
+        self.syncs_fail = fail;
     }
 
     pub(crate) fn has_failed(&self) -> bool {
@@ -294,6 +297,7 @@ pub(crate) fn sync_begins() {
     SHADOW.with_borrow_mut(|place| {
         if let Some(shadow) = place {
             shadow.covered_at_begin = shadow.acknowledged;
+            shadow.syncs += 1;
         }
     });
 }
