@@ -157,6 +157,9 @@ pub(crate) fn recover(options: &Options, boot: u64, keep: Spares) -> Result<Grou
     let next_id = next_id(options, &ids)?;
     let highest = ids.last().copied().unwrap_or(0);
     let checkpoint = Checkpoint::read(&options.dir)?;
+    // In the boot of the checkpoint nothing was lost: a header that names another one is damaged.
+    let same = checkpoint.as_ref().is_some_and(|checkpoint| !boot::is_another(checkpoint.boot, boot));
+    let judged = if same { 0 } else { boot };
     let lost = lost::Lost::new(checkpoint, boot);
     let mut in_headers = Catalog::default();
     let mut filled = Vec::new();
@@ -165,7 +168,7 @@ pub(crate) fn recover(options: &Options, boot: u64, keep: Spares) -> Result<Grou
     let mut unused = Vec::new();
     for id in ids {
         let path = segment::path_of(&segments, id);
-        let looked = aside_if_asked(options, &mut recovery, &path, || look(&segments, id, boot))?;
+        let looked = aside_if_asked(options, &mut recovery, &path, || look(&segments, id, judged))?;
         if matches!(looked, Some(Looked::Unstarted | Looked::Spare)) {
             unused.push((id, 0));
         }
@@ -174,12 +177,12 @@ pub(crate) fn recover(options: &Options, boot: u64, keep: Spares) -> Result<Grou
             Some(Looked::Unstarted) => {
                 recovery.cut_records += lost::wipe(&segments, id)?;
                 match keep {
-                    Spares::Fitting if spare_fits(&segments, id, options, boot)? => spares.push(id),
+                    Spares::Fitting if spare_fits(&segments, id, options, judged)? => spares.push(id),
                     _ => {}
                 }
             }
             Some(Looked::Spare) if keep == Spares::All => {}
-            Some(Looked::Spare) if spare_fits(&segments, id, options, boot)? => spares.push(id),
+            Some(Looked::Spare) if spare_fits(&segments, id, options, judged)? => spares.push(id),
             Some(Looked::Spare) => disk::remove(&path).map_err(Error::io("remove", &path))?,
             Some(Looked::Filled(one, catalog)) => {
                 if catalog.entries().len() > in_headers.entries().len() {
@@ -310,7 +313,8 @@ fn look(segments: &Path, id: u64, boot: u64) -> Result<Looked, Error> {
         // Never started, so nothing behind the header. A header torn by a crash is of no account then.
         let from = view.header().map_or(segment::WORDS_END, |header| header.data_start);
         let used = used_bytes(&view.map, from);
-        if used > from && boot::is_another(view.boot(), boot) && view.synced() == 0 {
+        let torn = boot::is_another(view.boot(), boot) || (boot != 0 && view.header().is_err());
+        if used > from && torn && view.synced() == 0 {
             return Ok(Looked::Unstarted);
         }
         if used > from && view.header().is_ok() {
@@ -345,7 +349,7 @@ fn look(segments: &Path, id: u64, boot: u64) -> Result<Looked, Error> {
 fn spare_fits(segments: &Path, id: u64, options: &Options, boot: u64) -> Result<bool, Error> {
     let Some(mut view) = View::open(segments, id)? else { return Ok(false) };
     // A header that a power loss tore is written anew like any other.
-    let header = boot::is_another(view.boot(), boot) || view.header().is_ok();
+    let header = boot != 0 || view.header().is_ok();
     Ok(view.map.len() == options.segment_len() && header)
 }
 

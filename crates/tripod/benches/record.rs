@@ -85,7 +85,8 @@ fn paced(name: &str, mut call: impl FnMut(u64)) {
 
 fn main() {
     let dir = tempfile::tempdir().unwrap();
-    let mut config = Config::local(dir.path()).unwrap();
+    let mut config = Config::default();
+    config.journal.dir = dir.path().to_owned();
     config.questdb.clear();
     let tape = Tape::open(&config).unwrap();
     let recorder = tape.recorder();

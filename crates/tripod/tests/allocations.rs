@@ -25,7 +25,8 @@ fn allocations<R: Row>(recorder: &Recorder, row: impl Fn(u64) -> R) -> u64 {
 #[test]
 fn recording_allocates_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let mut config = Config::local(dir.path()).unwrap();
+    let mut config = Config::default();
+    config.journal.dir = dir.path().to_owned();
     config.questdb.clear();
     let tape = Tape::open(&config).unwrap();
     let recorder = tape.recorder();
