@@ -381,7 +381,11 @@ impl Keeper {
             segment.map.populate(0, segment.position.load(Ordering::Acquire))?;
         }
         let synced = self.sync_published(segment);
-        if synced.is_ok() { self.refused.remove(&segment.id) } else { self.refused.insert(segment.id) };
+        if synced.is_ok() {
+            self.refused.remove(&segment.id)
+        } else {
+            self.refused.insert(segment.id)
+        };
         synced
     }
 

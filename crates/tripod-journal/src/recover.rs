@@ -32,7 +32,7 @@ use crate::segment::{self, SchemaCounts, Sealed, Started, View};
 use crate::{Error, Options, boot, disk, pool, slots};
 
 /// How long a sink waits for a writer that recovers.
-const DEADLINE: Duration = Duration::from_secs(3);
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What [`crate::Journal::open`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

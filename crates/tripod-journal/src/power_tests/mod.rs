@@ -214,7 +214,12 @@ impl World {
             );
         }
         let gone: Vec<u64> = passed.intersection(&self.dead).copied().collect();
-        assert_eq!(gone, [], "the cursor is past what is there: {:?} {live:?} {found:?} {recovery:?}", sink.committed());
+        assert_eq!(
+            gone,
+            [],
+            "the cursor is past what is there: {:?} {live:?} {found:?} {recovery:?}",
+            sink.committed()
+        );
 
         let snapshot = Snapshot::read(dir, SINK).unwrap();
         for schema in (0..SCHEMAS).map(|n| SchemaId(u16::try_from(n).unwrap())) {
