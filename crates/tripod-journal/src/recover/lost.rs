@@ -197,7 +197,7 @@ pub(super) fn repair_header(view: &mut View, boot: u64) -> Result<bool, Error> {
 /// Makes a segment a spare again that was started, without the disk having been told. Returns how many whole records
 /// are lost with that.
 pub(super) fn wipe(segments: &Path, id: u64) -> Result<u64, Error> {
-    const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
     let Some(view) = View::open(segments, id)? else { return Ok(0) };
     let lost = records_from(&view, segment::WORDS_END, used_bytes(&view.map, segment::WORDS_END));
     let file = OpenOptions::new().write(true).open(&view.path).map_err(Error::io("open", &view.path))?;
