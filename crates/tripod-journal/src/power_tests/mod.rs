@@ -221,6 +221,9 @@ impl World {
             sink.committed()
         );
 
+        // Also what was deleted after the power had failed, and what was never seen in a file.
+        self.dead.extend((0..self.next_id).filter(|id| !there.contains(id) && !passed.contains(id)));
+
         let snapshot = Snapshot::read(dir, SINK).unwrap();
         for schema in (0..SCHEMAS).map(|n| SchemaId(u16::try_from(n).unwrap())) {
             let of = |list: &[(SchemaId, u64)]| list.iter().find(|(id, _)| *id == schema).map_or(0, |(_, n)| *n);
