@@ -7,8 +7,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::Error;
 use crate::layout::{Fields, narrow, wide};
+use crate::{Error, disk};
 
 /// Most schemas a journal can have: the counters of that many stand in `counts` and in each segment's header.
 pub const SCHEMAS_MAX: usize = 256;
@@ -145,15 +145,15 @@ pub(crate) fn path_in(dir: &Path) -> PathBuf {
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let temporary = path.with_extension("new");
     let mut file = File::create(&temporary).map_err(Error::io("create", &temporary))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io("write", &temporary))?;
-    fs::rename(&temporary, path).map_err(Error::io("rename", &temporary))?;
+    file.write_all(bytes).and_then(|()| disk::sync_file(&file, &temporary)).map_err(Error::io("write", &temporary))?;
+    disk::rename(&temporary, path).map_err(Error::io("rename", &temporary))?;
     sync_parent(path)
 }
 
 /// Makes a new name in a directory durable.
 pub(crate) fn sync_parent(path: &Path) -> Result<(), Error> {
     let Some(parent) = path.parent() else { return Ok(()) };
-    File::open(parent).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", parent))
+    disk::sync_dir(parent).map_err(Error::io("sync", parent))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! How many records each lane and each schema ever had, in a mapped file that survives kill -9.
+//! How many records each lane and each schema ever had, in a mapped file that survives kill -9. After a power loss
+//! it is set from the checkpoint and the records (see `checkpoint.rs`), because nobody knows what of it was written.
 //!
 //! # Constraints
 //! - Counting is two plain stores by the lane's holder, right after publishing.
@@ -17,7 +18,7 @@
 //! summed up is exact (a sequence lock whose version is the total itself, which therefore cannot get stuck half-way
 //! when a holder dies).
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{Ordering, fence};
@@ -26,7 +27,7 @@ use crate::catalog::{SCHEMAS_MAX, SchemaId, sync_parent};
 use crate::layout::{PAGE_BYTES, narrow, wide};
 use crate::mapping::{ReadableMap, WritableMap};
 use crate::options::LANES_MAX;
-use crate::{Error, pool};
+use crate::{Error, disk, pool};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"TRIPODN1");
 const VERSION: u64 = 1;
@@ -106,8 +107,8 @@ impl CountsFile {
         for (n, number) in [MAGIC, VERSION, wide(LANES_MAX), wide(SCHEMAS_MAX)].into_iter().enumerate() {
             map.word(n * 8).store(number.to_le(), Ordering::Relaxed);
         }
-        file.sync_all().map_err(Error::io("sync", &temporary))?;
-        fs::rename(&temporary, path).map_err(Error::io("rename", &temporary))?;
+        disk::sync_map(&map, &temporary, 0, FILE_BYTES).map_err(Error::io("sync", &temporary))?;
+        disk::rename(&temporary, path).map_err(Error::io("rename", &temporary))?;
         sync_parent(path)
     }
 
@@ -158,8 +159,25 @@ impl CountsFile {
         CountsSnapshot::take(|offset| self.map.word(offset).load(Ordering::Acquire)).0
     }
 
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        self.map.sync(0, FILE_BYTES)
+    /// As [`Self::snapshot`]; `None` where a lane is too busy for an exact one right now.
+    pub(crate) fn exact_snapshot(&self) -> Option<CountsSnapshot> {
+        match CountsSnapshot::take(|offset| self.map.word(offset).load(Ordering::Acquire)) {
+            (snapshot, None) => Some(snapshot),
+            (_, Some(_)) => None,
+        }
+    }
+
+    /// Sets one lane's counters, after a power loss. Under the writer lock, before recorders start.
+    pub(crate) fn set_lane(&self, lane: usize, recorded: &Table) {
+        for (schema, count) in recorded.iter().enumerate() {
+            self.map.word(recorded_at(lane, schema)).store(*count, Ordering::Relaxed);
+        }
+        self.map.word(total_at(lane)).store(recorded.iter().sum(), Ordering::Release);
+    }
+
+    /// Dropped records are counted on the disk with each checkpoint: after a power loss the file may know of fewer.
+    pub(crate) fn raise_dropped(&self, schema: SchemaId, to: u64) {
+        self.map.word(DROPPED + schema.index() * 8).fetch_max(to, Ordering::Relaxed);
     }
 }
 
@@ -172,6 +190,8 @@ pub(crate) struct CountsSnapshot {
     pub(crate) recorded: Table,
     /// Per schema.
     pub(crate) dropped: Table,
+    /// Per lane with any record: its prefix by schema.
+    pub(crate) lanes: Vec<Option<Table>>,
 }
 
 impl CountsSnapshot {
@@ -199,7 +219,8 @@ impl CountsSnapshot {
 
     /// Also names a lane whose counts contradict each other, which the writer's next open puts right and reports.
     fn take(load: impl Fn(usize) -> u64) -> (Self, Option<usize>) {
-        let mut snapshot = Self { totals: [0; LANES_MAX], recorded: empty_table(), dropped: empty_table() };
+        let mut snapshot =
+            Self { totals: [0; LANES_MAX], recorded: empty_table(), dropped: empty_table(), lanes: Vec::new() };
         let mut contradicts = None;
         for (lane, total) in snapshot.totals.iter_mut().enumerate() {
             let (table, exact) = read_lane(&load, lane);
@@ -210,6 +231,7 @@ impl CountsSnapshot {
             for (all, one) in snapshot.recorded.iter_mut().zip(table.iter()) {
                 *all += one;
             }
+            snapshot.lanes.push((*total > 0).then_some(table));
         }
         for (index, count) in snapshot.dropped.iter_mut().enumerate() {
             *count = load(DROPPED + index * 8);

@@ -46,6 +46,11 @@ impl Cursor {
             || self.partial_of(position.segment).is_some_and(|partial| position.offset < partial.offset)
     }
 
+    /// True if it has passed something of `segment` that lies behind `offset`, or all of it.
+    pub(crate) fn goes_beyond(&self, segment: u64, offset: u64) -> bool {
+        self.has_passed(segment) || self.partial_of(segment).is_some_and(|partial| partial.offset > offset)
+    }
+
     /// The highest segment that it speaks of; 0 for none.
     pub(crate) fn highest(&self) -> u64 {
         let done = self.done.last().map_or(0, |(_, last)| *last);

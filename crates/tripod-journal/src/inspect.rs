@@ -67,7 +67,7 @@ impl Inventory {
     pub fn read(dir: &Path) -> Result<Self, Error> {
         // First the cursors: a segment that is deleted afterwards was passed by all that held it.
         let mut passed = Vec::new();
-        for name in sink_names(dir)? {
+        for name in slots::names(dir)? {
             if let Some(commit) = slots::read(dir, &name)? {
                 passed.push((name, commit.cursor));
             }
@@ -112,27 +112,6 @@ fn look(folder: &Path, id: u64) -> Result<Option<Segment>, Error> {
     Ok(Some(Segment { id, path, bytes, state, records }))
 }
 
-/// The names of the sinks that have a cursor file.
-fn sink_names(dir: &Path) -> Result<Vec<String>, Error> {
-    let folder = dir.join("sinks");
-    let entries = match std::fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::Missing { path: dir.to_owned() });
-        }
-        Err(error) => return Err(Error::io("list", &folder)(error)),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(Error::io("list", &folder))?.path();
-        if path.extension().is_some_and(|extension| extension == "cursor") {
-            names.extend(path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned));
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
 /// What [`verify`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verified {
@@ -151,7 +130,7 @@ pub struct Verified {
 pub fn verify(dir: &Path, mut walked: impl FnMut(u64)) -> Result<Verified, Error> {
     let mut verified = Verified::default();
     note(Catalog::read(dir).map(drop), 0, &mut verified)?;
-    for name in sink_names(dir)? {
+    for name in slots::names(dir)? {
         note(slots::read(dir, &name).map(drop), 0, &mut verified)?;
     }
     let folder = dir.join("segments");
@@ -192,6 +171,9 @@ fn walk(mut view: View, verified: &mut Verified) -> Result<(), Error> {
     loop {
         // Read before the record: one that is published later than the seal cannot be.
         let sealed = view.sealed()?;
+        if sealed.is_some_and(|sealed| sealed.end <= offset) {
+            break;
+        }
         match record::look(&view.map, view.seed, offset) {
             Found::Whole { schema, next, .. } => {
                 records += 1;
@@ -200,7 +182,6 @@ fn walk(mut view: View, verified: &mut Verified) -> Result<(), Error> {
                 }
                 offset = next;
             }
-            _ if sealed.is_some_and(|sealed| sealed.end == offset) => break,
             found => {
                 let is_nothing = matches!(found, Found::Nothing);
                 let end = sealed.map_or(view.map.len(), |sealed| sealed.end);

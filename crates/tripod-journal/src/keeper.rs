@@ -2,27 +2,29 @@
 //!
 //! # Constraints
 //! - Recorders depend on it for speed only, never for correctness: without it they make segments themselves.
-//! - It deletes a segment only if every required sink's *committed* cursor has passed it.
+//! - It deletes a segment only if every required sink's *committed* cursor has passed it, and a checkpoint on the disk
+//!   says so: a power loss must not leave a cursor that asks for what is gone.
 //! - It holds no lock of a lane, ever.
 //!
 //! # Operation
 //! A round, every [`TICK`] and whenever it is woken: look at the required sinks' cursors; take note of what is passed;
 //! delete what is passed and old, or passed and in the way; make spares; fault in the pages that recorders will reach
-//! next (the kernel write-protects pages that it wrote back); sync, where due or asked for.
+//! next (the kernel write-protects pages that it wrote back); sync, where due or asked for. A sync first reads counts
+//! and cursors, then syncs the segments, then stores what it read as a checkpoint: see `checkpoint.rs`.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::checkpoint::{Checkpoint, CheckpointFiles};
 use crate::layout::{PAGE_BYTES, now_ns, wide};
 use crate::options::SPARES;
 use crate::pool::{Segment, hold};
 use crate::writer::Core;
-use crate::{Error, Sync, segment, slots};
+use crate::{Error, Sync, disk, segment, slots};
 
 /// The longest pause between two rounds.
 const TICK: Duration = Duration::from_millis(50);
@@ -35,6 +37,8 @@ pub(crate) struct Kept {
     pub(crate) sealed_at_ns: u64,
     /// Every required sink has passed it.
     pub(crate) passed: bool,
+    /// The checkpoint on the disk says that it is passed.
+    pub(crate) settled: bool,
 }
 
 /// Requests to the keeper, and its answers.
@@ -89,6 +93,11 @@ impl Rounds {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn asked(&self) -> u64 {
+        hold(&self.state).wanted
+    }
+
     fn begin(&self) -> (u64, bool) {
         let mut state = hold(&self.state);
         (state.wanted, std::mem::take(&mut state.sync_wanted))
@@ -135,22 +144,33 @@ pub(crate) struct Keeper {
     kept: BTreeMap<u64, Kept>,
     /// Per open segment: up to where it is synced.
     synced: HashMap<u64, usize>,
+    /// Segments of which a sync was refused: the kernel then calls pages clean that are not on the disk.
+    refused: HashSet<u64>,
+    checkpoints: CheckpointFiles,
     last_sync: Instant,
     /// So that a state that lasts is logged once.
     complained: bool,
 }
 
 impl Keeper {
-    /// Makes one round in the caller's thread, so that the first append finds a spare, then goes on in its own.
-    pub(crate) fn start(core: Arc<Core>, sealed: Vec<(u64, Kept)>) -> Result<JoinHandle<()>, Error> {
+    /// Makes one round in the caller's thread, so that the first append finds a spare.
+    pub(crate) fn new(core: Arc<Core>, sealed: Vec<(u64, Kept)>, checkpoints: CheckpointFiles) -> Self {
         let mut keeper = Self {
             core,
             kept: sealed.into_iter().collect(),
             synced: HashMap::new(),
+            refused: HashSet::new(),
+            checkpoints,
             last_sync: Instant::now(),
             complained: false,
         };
         keeper.round();
+        keeper
+    }
+
+    /// Goes on in a thread of its own.
+    pub(crate) fn start(self) -> Result<JoinHandle<()>, Error> {
+        let keeper = self;
         let dir = keeper.core.options.dir.clone();
         std::thread::Builder::new()
             .name("journal-keeper".to_owned())
@@ -160,32 +180,42 @@ impl Keeper {
 
     fn run(mut self) {
         let _say = SayStopped(Arc::clone(&self.core));
-        let tick = match self.core.options.sync {
-            Sync::Periodic(interval) => interval.min(TICK),
-            Sync::Process | Sync::Each => TICK,
-        };
         loop {
-            let stop = self.core.rounds.stop.load(Ordering::SeqCst);
-            let (ticket, sync_wanted) = self.core.rounds.begin();
-            self.round();
-            let due = match self.core.options.sync {
-                Sync::Periodic(interval) => stop || self.last_sync.elapsed() >= interval,
-                Sync::Each => stop,
-                Sync::Process => false,
-            };
-            let synced = if due || sync_wanted { self.sync() } else { Ok(()) };
-            if let Err(error) = &synced {
-                tracing::error!(%error, "the journal cannot be synced: a power loss may take more than promised");
-            }
-            self.core.rounds.finish(ticket, synced);
-            if stop {
+            if self.turn() {
                 return;
             }
-            std::thread::park_timeout(tick);
+            std::thread::park_timeout(self.pause());
         }
     }
 
-    fn round(&mut self) {
+    /// One round, a sync where it is due or asked for, and the answers. True at the last one.
+    pub(crate) fn turn(&mut self) -> bool {
+        let stop = self.core.rounds.stop.load(Ordering::SeqCst);
+        let (ticket, sync_wanted) = self.core.rounds.begin();
+        self.round();
+        let due = match self.core.options.sync {
+            Sync::Periodic(interval) => stop || self.last_sync.elapsed() >= interval,
+            Sync::Each => stop,
+            Sync::Process => false,
+        };
+        let synced = if due || sync_wanted { self.sync() } else { Ok(()) };
+        // What was just synced is write-protected: here that costs no recorder anything.
+        self.fault_in_ahead();
+        if let Err(error) = &synced {
+            tracing::error!(%error, "the journal cannot be synced: a power loss may take more than promised");
+        }
+        self.core.rounds.finish(ticket, synced);
+        stop
+    }
+
+    fn pause(&self) -> Duration {
+        match self.core.options.sync {
+            Sync::Periodic(interval) => interval.saturating_sub(self.last_sync.elapsed()).min(TICK),
+            Sync::Process | Sync::Each => TICK,
+        }
+    }
+
+    pub(crate) fn round(&mut self) {
         self.note_sealed();
         self.note_passed();
         self.delete_old();
@@ -203,7 +233,7 @@ impl Keeper {
                 tracing::error!(%error, segment = sealed.id, "a sealed segment cannot be synced");
                 continue;
             }
-            self.kept.insert(sealed.id, Kept { sealed_at_ns: now_ns(), passed: false });
+            self.kept.insert(sealed.id, Kept { sealed_at_ns: now_ns(), passed: false, settled: false });
             self.synced.remove(&sealed.id);
             self.core.pool.forget(sealed.id);
         }
@@ -235,6 +265,7 @@ impl Keeper {
                 _ => {}
             }
             kept.passed = passed;
+            kept.settled &= passed;
         }
     }
 
@@ -244,6 +275,9 @@ impl Keeper {
         let old = |kept: &Kept| kept.passed && now.saturating_sub(kept.sealed_at_ns) >= keep_ns;
         let ids: Vec<u64> = self.kept.iter().filter(|(_, kept)| old(kept)).map(|(id, _)| *id).collect();
         for id in ids {
+            if !self.settle(id) {
+                break;
+            }
             self.delete(id);
         }
         while self.disk_bytes() > self.core.options.budget_bytes && self.delete_oldest_passed() {}
@@ -255,12 +289,23 @@ impl Keeper {
 
     fn delete_oldest_passed(&mut self) -> bool {
         let oldest = self.kept.iter().find(|(_, kept)| kept.passed).map(|(id, _)| *id);
-        oldest.is_some_and(|id| self.delete(id))
+        oldest.is_some_and(|id| self.settle(id) && self.delete(id))
+    }
+
+    /// Sees to it that a checkpoint on the disk knows that this segment is passed.
+    fn settle(&mut self, id: u64) -> bool {
+        let settled = |keeper: &Self| keeper.kept.get(&id).is_some_and(|kept| kept.settled);
+        if !settled(self)
+            && let Err(error) = self.sync()
+        {
+            tracing::warn!(%error, "passed segments are kept: the disk does not take what would say that they are");
+        }
+        settled(self)
     }
 
     fn delete(&mut self, id: u64) -> bool {
         let path = segment::path_of(&self.core.options.dir.join("segments"), id);
-        match fs::remove_file(&path) {
+        match disk::remove(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
@@ -306,34 +351,61 @@ impl Keeper {
         }
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.last_sync = Instant::now();
+        #[cfg(test)]
+        crate::power_tests::shadow::sync_begins();
+        let options = &self.core.options;
+        let Some(counts) = self.core.counts.exact_snapshot() else {
+            return Err(io::Error::other("the counts are being written too fast to be read"));
+        };
+        let checkpoint = Checkpoint::take(&options.dir, self.core.boot, &counts).map_err(io::Error::other)?;
         for segment in self.core.pool.born().iter().filter(|segment| segment.is_started()) {
             self.sync_segment(segment)?;
         }
         self.core.pool.sync_names()?;
-        self.core.counts.sync()?;
-        for entry in fs::read_dir(self.core.options.dir.join("sinks"))? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "cursor") {
-                File::open(path)?.sync_data()?;
-            }
+        self.checkpoints.store(&checkpoint)?;
+        let required = &self.core.options.required_sinks;
+        let passes = |id, name: &String| checkpoint.commit_of(name).is_some_and(|commit| commit.cursor.has_passed(id));
+        for (id, kept) in &mut self.kept {
+            kept.settled = kept.passed && required.iter().all(|name| passes(*id, name));
         }
+        #[cfg(test)]
+        crate::power_tests::shadow::sync_ended();
         Ok(())
     }
 
-    /// Syncs what was published since the last time. Only that: the faulted-in rest of the file is dirty too.
     fn sync_segment(&mut self, segment: &Segment) -> io::Result<()> {
+        if self.refused.contains(&segment.id) {
+            // All of it counts as dirty again, so that the next sync vouches for all of it.
+            segment.map.populate(0, segment.position.load(Ordering::Acquire))?;
+        }
+        let synced = self.sync_published(segment);
+        if synced.is_ok() {
+            self.refused.remove(&segment.id)
+        } else {
+            self.refused.insert(segment.id)
+        };
+        synced
+    }
+
+    /// Syncs what was published since the last time. Only that: the faulted-in rest of the file is dirty too.
+    fn sync_published(&mut self, segment: &Segment) -> io::Result<()> {
         let sealed = segment.is_sealed();
         let position = segment.position.load(Ordering::Acquire);
         let synced = self.synced.get(&segment.id).copied();
         if synced == Some(position) && !sealed {
             return Ok(());
         }
-        let from = synced.unwrap_or(0) & !(PAGE_BYTES - 1);
-        segment.map.sync(from, position - from)?;
+        if let Some(synced) = synced {
+            // On the disk with this sync, and true since the one before.
+            segment::store_synced(&segment.map, synced);
+        }
+        // From the start, because the header changes too; what did not change is not written again.
+        disk::sync_map(&segment.map, &segment.path, 0, position)?;
         if sealed {
-            segment.map.sync(0, PAGE_BYTES)?;
+            segment::store_synced(&segment.map, position);
+            disk::sync_map(&segment.map, &segment.path, 0, PAGE_BYTES)?;
         }
         self.synced.insert(segment.id, position);
         Ok(())

@@ -89,8 +89,9 @@ impl Lane {
         claim.len = 0;
         claim.tail.publish(word, body_len);
         drop(claim);
-        counts.add(self.index, schema);
+        // Before it is counted: what the keeper sees counted, it also sees to be synced.
         open.segment.position.store(open.tail.offset(), Ordering::Release);
+        counts.add(self.index, schema);
         Ok(Some(()))
     }
 

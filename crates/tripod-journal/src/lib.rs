@@ -15,6 +15,7 @@
 //!  dir/
 //!    writer.lock        flock of the one writer            catalog   schemas: id, name, text
 //!    counts             mapped: recorded per lane and schema, dropped per schema
+//!    checkpoint.a .b    counts and sinks' commits that no power loss takes back
 //!    segments/0000000000000007.seg
 //!    sinks/<name>.cursor  two slots: what this sink has passed, with its own state      <name>.lock
 //!
@@ -63,11 +64,14 @@
 //! # }
 //! ```
 
+mod boot;
 mod catalog;
+mod checkpoint;
 mod counts;
 #[cfg(test)]
 mod crash_tests;
 mod cursor;
+mod disk;
 mod error;
 mod inspect;
 mod keeper;
@@ -78,6 +82,8 @@ mod lock;
 mod mapping;
 mod options;
 mod pool;
+#[cfg(test)]
+mod power_tests;
 mod reader;
 mod record;
 mod recover;

@@ -22,7 +22,8 @@ pub(crate) const SPARES: u64 = 2;
 pub enum Sync {
     /// Left to the kernel: up to about 30 s may be lost with the power.
     Process,
-    /// The keeper syncs every interval: at most about that interval may be lost. Recorders never wait for it.
+    /// The keeper syncs every interval: at most that interval, and the time one sync takes, may be lost. Recorders never
+    /// wait for it.
     Periodic(Duration),
     /// As `Process`, and [`crate::Journal::append_synced`] and [`crate::Journal::sync`] wait until the disk has it;
     /// callers that wait at the same time share one sync.

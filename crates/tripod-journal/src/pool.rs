@@ -23,8 +23,8 @@ use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::layout::{narrow, now_ns, wide};
 use crate::mapping::{Tail, WritableMap};
-use crate::segment::{self, Header, SchemaCounts, Sealed, Started};
-use crate::{Error, catalog};
+use crate::segment::{self, Header, Made, SchemaCounts, Sealed, Started, View};
+use crate::{Error, catalog, disk};
 
 /// Reserves disk for a file. A parameter so that a test can have a full disk.
 pub(crate) type Allocate = fn(&File, u64) -> io::Result<()>;
@@ -97,7 +97,21 @@ impl Segment {
 #[derive(Debug)]
 struct Birth {
     next_id: u64,
+    boot: u64,
     catalog: Vec<u8>,
+}
+
+/// What new segments are called and say of their time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ids {
+    pub(crate) next: u64,
+    pub(crate) boot: u64,
+}
+
+impl Birth {
+    fn made(&self, id: u64, segment_bytes: u64) -> Made {
+        Made { id, at_ns: now_ns(), segment_bytes, boot: self.boot }
+    }
 }
 
 /// The segments that are ready, and those in use.
@@ -118,13 +132,13 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(segments: &Path, segment_bytes: u64, allocate: Allocate, next_id: u64, catalog: Vec<u8>) -> Self {
+    pub(crate) fn new(segments: &Path, segment_bytes: u64, allocate: Allocate, ids: Ids, catalog: Vec<u8>) -> Self {
         Self {
             segments: segments.to_owned(),
             segment_bytes,
             allocate,
             data_start: AtomicUsize::new(segment::data_start(catalog.len())),
-            birth: Mutex::new(Birth { next_id, catalog }),
+            birth: Mutex::new(Birth { next_id: ids.next, boot: ids.boot, catalog }),
             spares: Mutex::new(VecDeque::new()),
             born: Mutex::new(Vec::new()),
             temporary: AtomicU64::new(0),
@@ -145,7 +159,7 @@ impl Pool {
         let result = self.make_as(&temporary, durable);
         if result.is_err() {
             // Frees what was allocated so far; where even that fails, the next open removes it.
-            let _ = fs::remove_file(&temporary);
+            let _ = disk::remove(&temporary);
         }
         result
     }
@@ -157,15 +171,16 @@ impl Pool {
         fault_in(&map);
         let mut birth = hold(&self.birth);
         let (id, path) = (birth.next_id, segment::path_of(&self.segments, birth.next_id));
-        Header::write(&file, id, now_ns(), self.segment_bytes, &birth.catalog)?;
-        fs::rename(temporary, &path)?;
+        Header::write(&file, birth.made(id, self.segment_bytes), &birth.catalog)?;
+        disk::rename(temporary, &path)?;
         birth.next_id += 1;
         self.names_unsynced.store(true, Ordering::Release);
-        self.queue(id, path, file, Arc::clone(&map), segment::data_start(birth.catalog.len()));
+        let header_end = segment::data_start(birth.catalog.len());
+        self.queue(id, path.clone(), file, Arc::clone(&map), header_end);
         drop(birth);
         if durable {
             // Only the header: the rest is dirty from being faulted in, and all zero.
-            map.sync(0, segment::WORDS_END)?;
+            disk::sync_map(&map, &path, 0, header_end)?;
             self.sync_names()?;
         }
         Ok(())
@@ -194,8 +209,20 @@ impl Pool {
             WritableMap::new(&file, narrow(self.segment_bytes), segment::WORDS_END).map_err(Error::io("map", &path))?;
         fault_in(&map);
         let birth = hold(&self.birth);
-        Header::write(&file, id, now_ns(), self.segment_bytes, &birth.catalog).map_err(Error::io("write", &path))?;
+        self.clear_header(&file, id, &path)?;
+        Header::write(&file, birth.made(id, self.segment_bytes), &birth.catalog).map_err(Error::io("write", &path))?;
         self.queue(id, path, file, Arc::new(map), segment::data_start(birth.catalog.len()));
+        Ok(())
+    }
+
+    /// A longer catalog than ours would leave bytes where records will stand: its writer was killed before it had
+    /// stored the catalog itself.
+    fn clear_header(&self, file: &File, id: u64, path: &Path) -> Result<(), Error> {
+        let Some(mut view) = View::open(&self.segments, id)? else { return Ok(()) };
+        if let Ok(header) = view.header() {
+            let zeros = vec![0; header.data_start.saturating_sub(segment::WORDS_END)];
+            file.write_all_at(&zeros, wide(segment::WORDS_END)).map_err(Error::io("write", path))?;
+        }
         Ok(())
     }
 
@@ -238,7 +265,7 @@ impl Pool {
         birth.catalog = catalog;
         self.data_start.store(data_start, Ordering::Release);
         for spare in hold(&self.spares).iter() {
-            Header::write(&spare.file, spare.id, now_ns(), self.segment_bytes, &birth.catalog)
+            Header::write(&spare.file, birth.made(spare.id, self.segment_bytes), &birth.catalog)
                 .map_err(Error::io("write", &spare.path))?;
             spare.data_start.store(data_start, Ordering::Release);
         }
@@ -261,7 +288,7 @@ impl Pool {
 
     pub(crate) fn sync_names(&self) -> io::Result<()> {
         if self.names_unsynced.swap(false, Ordering::AcqRel) {
-            File::open(&self.segments)?.sync_all()?;
+            disk::sync_dir(&self.segments).inspect_err(|_| self.names_unsynced.store(true, Ordering::Release))?;
         }
         Ok(())
     }
@@ -279,7 +306,7 @@ pub(crate) fn remove_leftovers(segments: &Path) -> Result<(), Error> {
     for entry in fs::read_dir(segments).map_err(Error::io("list", segments))? {
         let path = entry.map_err(Error::io("list", segments))?.path();
         if path.extension().is_some_and(|extension| extension == "new") {
-            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            disk::remove(&path).map_err(Error::io("remove", &path))?;
         }
     }
     catalog::sync_parent(&segments.join("any"))

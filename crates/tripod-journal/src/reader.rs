@@ -20,7 +20,7 @@ use crate::lock::LockFile;
 use crate::record::{self, Found};
 use crate::segment::{self, View};
 use crate::slots::{self, SlotsFile};
-use crate::{Cursor, Error, Position, SchemaId};
+use crate::{Cursor, Error, Position, SchemaId, boot, recover};
 
 /// A record, as a sink sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,12 +72,19 @@ enum Step {
 
 impl Sink {
     /// Takes this sink's lock and goes to its committed cursor. The journal must have been opened once by a writer.
+    ///
+    /// Where nobody has opened the journal since the machine was started, it is recovered first, as its writer would.
     pub fn open(dir: &Path, name: &str) -> Result<Self, Error> {
+        Self::open_in(dir, name, boot::current())
+    }
+
+    pub(crate) fn open_in(dir: &Path, name: &str, boot: u64) -> Result<Self, Error> {
         slots::check_name(name)?;
         let (sinks, segments) = (dir.join("sinks"), dir.join("segments"));
         if !sinks.is_dir() || !segments.is_dir() {
             return Err(Error::Missing { path: dir.to_owned() });
         }
+        recover::after_power_loss(dir, boot)?;
         let lock = LockFile::take(&sinks.join(format!("{name}.lock")))?;
         let (slots, commit) = SlotsFile::open(dir, name)?;
         let mut sink = Self {
@@ -287,8 +294,13 @@ fn read_on(
     visit: &mut impl FnMut(Record<'_>) -> ControlFlow<()>,
 ) -> Result<Reached, Error> {
     let mut seal_seen = false;
+    // Behind a seal may stand what a power loss left there: whole, and yet given up.
+    let end = view.sealed()?.map(|sealed| sealed.end);
     loop {
         let offset = narrow(place.offset);
+        if end.is_some_and(|end| end <= offset) {
+            return Ok(Reached::End);
+        }
         match record::look(&view.map, view.seed, offset) {
             Found::Whole { schema, payload, next } => {
                 let position = Position { segment: view.id, offset: place.offset };
@@ -302,7 +314,8 @@ fn read_on(
             Found::Nothing | Found::Broken => match view.sealed()? {
                 // Not whole in an open segment: being written, or torn by a crash that no writer has looked at yet.
                 None => return Ok(Reached::Published),
-                Some(sealed) if sealed.end == offset => return Ok(Reached::End),
+                // Beyond it: this sink had passed what a power loss took, and no checkpoint knew of that.
+                Some(sealed) if sealed.end <= offset => return Ok(Reached::End),
                 // Records may have been published between the look at the record and the look at the seal.
                 Some(_) if !seal_seen => seal_seen = true,
                 Some(sealed) => {

@@ -4,24 +4,35 @@
 //! - No record is ever rewritten, moved or cut. A segment that was open is sealed where its whole records end.
 //! - What cannot be explained by a crash is reported, never repaired in silence: a file that cannot be read refuses the
 //!   start (or is set aside where asked for), counts that differ by more than one record stay as they are.
-//! - It may itself be killed at any point, and then starts over with the same result: counting comes before sealing.
+//! - It may itself be killed, or lose its power, at any point, and then starts over with the same result.
+//! - A power loss takes a *suffix* of each lane, never a part from its middle: where what was not synced has a hole, the
+//!   lane ends before it, and what stands behind is given up, counted in [`Recovery::cut_records`].
 //!
 //! # Operation
-//! Every segment is looked at by its header only; only those that a dead writer left open are walked.
+//! Every segment is looked at by its header only; only those that a dead writer left open are walked. In another boot of
+//! the machine so are those that the keeper had not noted as synced, and counts and cursors are put right: `lost.rs`.
+
+mod lost;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::catalog::{self, Catalog, SCHEMAS_MAX, SchemaId};
+use crate::checkpoint::{Checkpoint, CheckpointFiles};
 use crate::counts::{self, CountsFile};
 use crate::keeper::Kept;
 use crate::layout::{now_ns, wide};
+use crate::lock::LockFile;
 use crate::mapping::{ReadableMap, WritableMap};
 use crate::options::LANES_MAX;
 use crate::record::{self, Found};
 use crate::segment::{self, SchemaCounts, Sealed, Started, View};
-use crate::{Error, Options, pool, slots};
+use crate::{Error, Options, boot, disk, pool, slots};
+
+/// How long a sink waits for a writer that recovers.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What [`crate::Journal::open`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,6 +45,11 @@ pub struct Recovery {
     pub counted: Vec<Healed>,
     /// Lanes whose counts and records disagree, which a kill -9 cannot cause. Left as they are.
     pub differences: Vec<Difference>,
+    /// Whole records that a power loss left behind a hole in their lane, and that are given up with it. All of them are
+    /// younger than the last sync.
+    pub cut_records: u64,
+    /// Sinks whose cursor a power loss had left unreadable, or past the records: put back to one that was synced.
+    pub cursors_restored: Vec<String>,
     /// Files that could not be read and were moved aside, as asked for.
     pub set_aside: Vec<PathBuf>,
     /// The catalog file was lost and was rebuilt from the segments' headers.
@@ -85,6 +101,7 @@ pub(crate) struct Ground {
     pub(crate) next_id: u64,
     pub(crate) spares: Vec<u64>,
     pub(crate) sealed: Vec<(u64, Kept)>,
+    pub(crate) checkpoints: CheckpointFiles,
     pub(crate) recovery: Recovery,
 }
 
@@ -97,6 +114,8 @@ struct Walked {
     last: Option<SchemaId>,
     cut_bytes: u64,
     damaged_at: Option<u64>,
+    /// Whole records behind the hole that a power loss left.
+    lost_records: u64,
 }
 
 /// A lane's segment.
@@ -105,12 +124,28 @@ struct Filled {
     id: u64,
     path: PathBuf,
     started: Started,
+    data_start: usize,
+    /// What a power loss may have taken a part of: used in another boot, and not noted as synced to its end.
+    doubtful: bool,
+    /// Where its seal said that it ends.
+    sealed_end: Option<usize>,
+    /// A power loss took what came before it in its lane: its started mark changes.
+    moved: bool,
     /// `Err` while it is open.
     state: Result<Sealed, Walked>,
 }
 
+/// Which spares of an earlier run are left for this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spares {
+    /// Those of the size that the options name; others are removed.
+    Fitting,
+    /// All: whoever asks makes no segments.
+    All,
+}
+
 /// Under the writer lock.
-pub(crate) fn recover(options: &Options) -> Result<Ground, Error> {
+pub(crate) fn recover(options: &Options, boot: u64, keep: Spares) -> Result<Ground, Error> {
     let mut recovery = Recovery::default();
     let segments = options.dir.join("segments");
     pool::remove_leftovers(&segments)?;
@@ -120,16 +155,35 @@ pub(crate) fn recover(options: &Options) -> Result<Ground, Error> {
     .flatten();
     let ids = segment::list(&segments)?;
     let next_id = next_id(options, &ids)?;
+    let highest = ids.last().copied().unwrap_or(0);
+    let checkpoint = Checkpoint::read(&options.dir)?;
+    // In the boot of the checkpoint nothing was lost: a header that names another one is damaged.
+    let same = checkpoint.as_ref().is_some_and(|checkpoint| !boot::is_another(checkpoint.boot, boot));
+    let judged = if same { 0 } else { boot };
+    let lost = lost::Lost::new(checkpoint, boot);
     let mut in_headers = Catalog::default();
     let mut filled = Vec::new();
     let mut spares = Vec::new();
+    // Without records, whatever a cursor says.
+    let mut unused = Vec::new();
     for id in ids {
         let path = segment::path_of(&segments, id);
-        let looked = aside_if_asked(options, &mut recovery, &path, || look(&segments, id))?;
+        let looked = aside_if_asked(options, &mut recovery, &path, || look(&segments, id, judged))?;
+        if matches!(looked, Some(Looked::Unstarted | Looked::Spare)) {
+            unused.push((id, 0));
+        }
         match looked {
             None | Some(Looked::Gone) => {}
-            Some(Looked::Spare) if spare_fits(&segments, id, options)? => spares.push(id),
-            Some(Looked::Spare) => fs::remove_file(&path).map_err(Error::io("remove", &path))?,
+            Some(Looked::Unstarted) => {
+                recovery.cut_records += lost::wipe(&segments, id)?;
+                match keep {
+                    Spares::Fitting if spare_fits(&segments, id, options, judged)? => spares.push(id),
+                    _ => {}
+                }
+            }
+            Some(Looked::Spare) if keep == Spares::All => {}
+            Some(Looked::Spare) if spare_fits(&segments, id, options, judged)? => spares.push(id),
+            Some(Looked::Spare) => disk::remove(&path).map_err(Error::io("remove", &path))?,
             Some(Looked::Filled(one, catalog)) => {
                 if catalog.entries().len() > in_headers.entries().len() {
                     in_headers = catalog;
@@ -153,16 +207,51 @@ pub(crate) fn recover(options: &Options) -> Result<Ground, Error> {
         Some(counts) => counts,
         None => CountsFile::open(&options.dir)?,
     };
-    compare_counts(&counts, &filled, &mut recovery);
+    counts.set_schemas(catalog.entries().len());
+    let mut ends = lost.cut(&mut filled, &mut recovery)?;
+    ends.extend(unused);
+    if lost.is_so(&filled) {
+        lost.mend_counts(&counts, &filled, &mut recovery)?;
+        lost.mend_cursors(&options.dir, highest, &ends, &mut recovery)?;
+    } else {
+        compare_counts(&counts, &filled, &mut recovery);
+    }
     let mut sealed = Vec::new();
     for one in filled {
-        let at_ns = match one.state {
+        let id = one.id;
+        let at_ns = match &one.state {
             Ok(seal) => seal.at_ns,
-            Err(walked) => seal_now(one.id, &one.path, walked, &mut recovery)?,
+            Err(_) => seal_now(one, &mut recovery)?,
         };
-        sealed.push((one.id, Kept { sealed_at_ns: at_ns, passed: false }));
+        sealed.push((id, Kept { sealed_at_ns: at_ns, passed: false, settled: false }));
     }
-    Ok(Ground { catalog, counts, next_id, spares, sealed, recovery })
+    // From here on this boot's files can be trusted as they are.
+    let mut checkpoints = CheckpointFiles::open(&options.dir)?;
+    if let Some(exact) = counts.exact_snapshot() {
+        let first = Checkpoint::take(&options.dir, boot, &exact)?;
+        checkpoints.store(&first).map_err(Error::io("write the checkpoint in", &options.dir))?;
+    }
+    Ok(Ground { catalog, counts, next_id, spares, sealed, checkpoints, recovery })
+}
+
+/// For those who read without a writer: if nobody has recovered the journal since the machine started again, does it.
+pub(crate) fn after_power_loss(dir: &Path, boot: u64) -> Result<(), Error> {
+    let started = Instant::now();
+    while Checkpoint::read(dir)?.is_some_and(|checkpoint| boot::is_another(checkpoint.boot, boot)) {
+        match LockFile::take(&dir.join("writer.lock")) {
+            Ok(_lock) => {
+                let recovery = recover(&Options::new(dir), boot, Spares::All)?.recovery;
+                tracing::info!(?recovery, "the machine was started anew: the journal is recovered without its writer");
+                return Ok(());
+            }
+            Err(Error::Locked { .. }) if started.elapsed() < DEADLINE => {
+                // A writer that opens recovers first.
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Runs `read`; damage moves the file aside where the options ask for that, and gives `None`.
@@ -178,7 +267,7 @@ fn aside_if_asked<T>(
             let mut name = path.as_os_str().to_owned();
             name.push(".damaged");
             let aside = PathBuf::from(name);
-            fs::rename(path, &aside).map_err(Error::io("move aside", path))?;
+            disk::rename(path, &aside).map_err(Error::io("move aside", path))?;
             tracing::error!(%error, aside = %aside.display(), "a damaged file was moved aside");
             recovery.set_aside.push(aside);
             Ok(None)
@@ -207,33 +296,61 @@ fn next_id(options: &Options, ids: &[u64]) -> Result<u64, Error> {
 enum Looked {
     Gone,
     Spare,
+    /// A power loss took the mark that it was started, and left some of what was written behind it.
+    Unstarted,
     Filled(Filled, Catalog),
 }
 
-fn look(segments: &Path, id: u64) -> Result<Looked, Error> {
+fn look(segments: &Path, id: u64, boot: u64) -> Result<Looked, Error> {
     let Some(mut view) = View::open(segments, id)? else { return Ok(Looked::Gone) };
+    if lost::repair_header(&mut view, boot)? {
+        view = match View::open(segments, id)? {
+            Some(view) => view,
+            None => return Ok(Looked::Gone),
+        };
+    }
     let Some(started) = view.started()? else {
         // Never started, so nothing behind the header. A header torn by a crash is of no account then.
         let from = view.header().map_or(segment::WORDS_END, |header| header.data_start);
         let used = used_bytes(&view.map, from);
+        let torn = boot::is_another(view.boot(), boot) || (boot != 0 && view.header().is_err());
+        if used > from && torn && view.synced() == 0 {
+            return Ok(Looked::Unstarted);
+        }
         if used > from && view.header().is_ok() {
             return Err(Error::damaged(&view.path, from, "there are records in a segment that was never started"));
         }
         return Ok(Looked::Spare);
     };
+    let other_boot = boot::is_another(view.boot(), boot);
     if started.lane >= LANES_MAX {
         return Err(Error::damaged(&view.path, 64, format!("there is no lane {}", started.lane)));
     }
     let header = view.header()?;
     let (data_start, catalog) = (header.data_start, header.catalog.clone());
-    let state = view.sealed()?.ok_or_else(|| walk(&view, data_start));
-    Ok(Looked::Filled(Filled { id, path: view.path, started, state }, catalog))
+    let sealed = view.sealed();
+    let sealed_end = sealed.as_ref().ok().and_then(|sealed| sealed.map(|sealed| sealed.end));
+    let synced = view.synced();
+    let doubtful = other_boot && !matches!(&sealed, Ok(Some(sealed)) if sealed.end == synced);
+    let state = match sealed {
+        Ok(Some(sealed)) if !doubtful => Ok(sealed),
+        // A seal that is not noted as synced may be torn, or stand before records that are not there.
+        Ok(sealed) => Err(walk(&view, data_start, sealed.map(|sealed| sealed.end), doubtful.then_some(synced))),
+        Err(_) if doubtful => Err(walk(&view, data_start, None, Some(synced))),
+        Err(error) => return Err(error),
+    };
+    Ok(Looked::Filled(
+        Filled { id, path: view.path, started, data_start, doubtful, sealed_end, moved: false, state },
+        catalog,
+    ))
 }
 
 /// A spare can be used again if it has the right size and a sound header.
-fn spare_fits(segments: &Path, id: u64, options: &Options) -> Result<bool, Error> {
+fn spare_fits(segments: &Path, id: u64, options: &Options, boot: u64) -> Result<bool, Error> {
     let Some(mut view) = View::open(segments, id)? else { return Ok(false) };
-    Ok(view.map.len() == options.segment_len() && view.header().is_ok())
+    // A header that a power loss tore is written anew like any other.
+    let header = boot != 0 || view.header().is_ok();
+    Ok(view.map.len() == options.segment_len() && header)
 }
 
 /// Where the bytes that are not zero end, looking from `from` on.
@@ -251,8 +368,10 @@ fn used_bytes(map: &ReadableMap, from: usize) -> usize {
     from
 }
 
-fn walk(view: &View, data_start: usize) -> Walked {
-    let used = used_bytes(&view.map, data_start);
+/// Walks from record to record. `until`: where a seal says that they end. `synced`: in a segment that a power loss may
+/// have taken a part of, up to where it cannot have; a hole behind that ends the records.
+fn walk(view: &View, data_start: usize, until: Option<usize>, synced: Option<usize>) -> Walked {
+    let used = until.unwrap_or_else(|| used_bytes(&view.map, data_start));
     let mut walked = Walked {
         end: data_start,
         records: 0,
@@ -260,6 +379,7 @@ fn walk(view: &View, data_start: usize) -> Walked {
         last: None,
         cut_bytes: 0,
         damaged_at: None,
+        lost_records: 0,
     };
     let mut offset = data_start;
     while offset < used {
@@ -275,6 +395,10 @@ fn walk(view: &View, data_start: usize) -> Walked {
             }
             Found::Nothing | Found::Broken => {
                 let Some(behind) = record::find_whole(&view.map, view.seed, offset + 8, used) else { break };
+                if synced.is_some_and(|synced| offset >= synced) {
+                    walked.lost_records = records_from(view, behind, used);
+                    break;
+                }
                 walked.damaged_at.get_or_insert(wide(offset));
                 offset = behind;
             }
@@ -282,6 +406,21 @@ fn walk(view: &View, data_start: usize) -> Walked {
     }
     walked.cut_bytes = wide(used.saturating_sub(walked.end));
     walked
+}
+
+/// How many whole records there are from `from` on, with or without holes between them.
+fn records_from(view: &View, from: usize, until: usize) -> u64 {
+    let (mut records, mut offset) = (0, Some(from));
+    while let Some(at) = offset.filter(|at| *at < until) {
+        offset = match record::look(&view.map, view.seed, at) {
+            Found::Whole { next, .. } => {
+                records += 1;
+                Some(next)
+            }
+            Found::Nothing | Found::Broken => record::find_whole(&view.map, view.seed, at + 8, until),
+        };
+    }
+    records
 }
 
 /// Counts what was published and not counted; reports what a crash cannot explain.
@@ -311,14 +450,24 @@ fn compare_counts(counts: &CountsFile, filled: &[Filled], recovery: &mut Recover
     }
 }
 
-fn seal_now(id: u64, path: &Path, walked: Walked, recovery: &mut Recovery) -> Result<u64, Error> {
+fn seal_now(one: Filled, recovery: &mut Recovery) -> Result<u64, Error> {
+    let Filled { id, ref path, started, moved, state, .. } = one;
+    let walked = match state {
+        Err(walked) => walked,
+        Ok(sealed) => return Ok(sealed.at_ns),
+    };
     let file = fs::OpenOptions::new().read(true).write(true).open(path).map_err(Error::io("open", path))?;
     let len = crate::layout::narrow(file.metadata().map_err(Error::io("look at", path))?.len());
     let map = WritableMap::new(&file, len, segment::WORDS_END).map_err(Error::io("map", path))?;
     let at_ns = now_ns();
     let sealed = Sealed { end: walked.end, records: walked.records, at_ns };
+    if moved {
+        segment::store_started(&map, id, started);
+    }
     segment::store_sealed(&map, id, sealed, &walked.counts);
-    map.sync(0, segment::WORDS_END).map_err(Error::io("sync", path))?;
+    disk::sync_map(&map, path, 0, walked.end).map_err(Error::io("sync", path))?;
+    segment::store_synced(&map, walked.end);
+    disk::sync_map(&map, path, 0, segment::WORDS_END).map_err(Error::io("sync", path))?;
     recovery.sealed.push(SealedTail {
         segment: id,
         path: path.to_owned(),

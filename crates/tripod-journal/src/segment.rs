@@ -7,9 +7,9 @@
 //!
 //! # Picture
 //! ```text
-//!    0 magic │ version, crc │ id │ created │ segment bytes │ data start │ catalog length │ 0
+//!    0 magic │ version, crc │ id │ created │ segment bytes │ data start │ catalog length │ boot
 //!   64 started: lane │ first record's number in the lane │ check
-//!   88 sealed:  end │ records │ at │ check                       128 records per schema, u32 each
+//!   88 sealed:  end │ records │ at │ check       120 synced     128 records per schema, u32 each
 //! 1152 catalog ...                                     data start (next page): records ...
 //! ```
 //!
@@ -20,7 +20,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
 use crate::catalog::{Catalog, SCHEMAS_MAX};
 use crate::layout::{Fields, PAGE_BYTES, join, narrow, round_up, split, wide};
@@ -32,6 +32,10 @@ const VERSION: u32 = 1;
 const FIXED_BYTES: usize = 64;
 const STARTED: usize = 64;
 const SEALED: usize = 88;
+const BOOT: usize = 56;
+/// Up to where the keeper knows the segment to be on the disk. Needs no checksum: a wrong one only changes whether a
+/// hole that a power loss left is called damage.
+const SYNCED: usize = 120;
 const COUNTS: usize = 128;
 const CATALOG: usize = COUNTS + SCHEMAS_MAX * 4;
 const STARTED_TAG: u32 = u32::from_le_bytes(*b"OPEN");
@@ -78,6 +82,16 @@ pub(crate) struct Header {
     pub(crate) catalog: Catalog,
 }
 
+/// What a new header says besides its catalog.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Made {
+    pub(crate) id: u64,
+    pub(crate) at_ns: u64,
+    pub(crate) segment_bytes: u64,
+    /// The boot of the machine in which it is used; see `boot.rs`.
+    pub(crate) boot: u64,
+}
+
 /// Where records start behind a catalog of this encoded length.
 pub(crate) fn data_start(catalog_len: usize) -> usize {
     round_up(CATALOG.saturating_add(catalog_len), PAGE_BYTES)
@@ -85,12 +99,13 @@ pub(crate) fn data_start(catalog_len: usize) -> usize {
 
 impl Header {
     /// Writes the fixed part; the marks are left alone.
-    pub(crate) fn write(file: &File, id: u64, created_ns: u64, segment_bytes: u64, catalog: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(file: &File, made: Made, catalog: &[u8]) -> io::Result<()> {
+        let Made { id, at_ns, segment_bytes, boot } = made;
         let mut fixed = Vec::with_capacity(FIXED_BYTES);
         fixed.extend_from_slice(&MAGIC.to_le_bytes());
         fixed.extend_from_slice(&VERSION.to_le_bytes());
         fixed.extend_from_slice(&0u32.to_le_bytes());
-        for number in [id, created_ns, segment_bytes, wide(data_start(catalog.len())), wide(catalog.len()), 0] {
+        for number in [id, at_ns, segment_bytes, wide(data_start(catalog.len())), wide(catalog.len()), boot] {
             fixed.extend_from_slice(&number.to_le_bytes());
         }
         let crc = crc32c::crc32c_append(crc32c::crc32c(&fixed), catalog);
@@ -169,6 +184,9 @@ pub(crate) fn store_started(map: &WritableMap, id: u64, started: Started) {
 
 /// Stores the sealed mark, and with it the records per schema.
 pub(crate) fn store_sealed(map: &WritableMap, id: u64, sealed: Sealed, counts: &SchemaCounts) {
+    // After a power loss a seal may be replaced by an earlier one: cut off in between, there is none.
+    map.word(SEALED + 24).store(0, Ordering::Relaxed);
+    fence(Ordering::SeqCst);
     let mut crc = 0;
     for (n, pair) in counts.chunks_exact(2).enumerate() {
         let word = join(pair[0], pair[1]).to_le();
@@ -182,6 +200,11 @@ pub(crate) fn store_sealed(map: &WritableMap, id: u64, sealed: Sealed, counts: &
     let [end, records, at] = numbers;
     let word = check(SEALED_TAG, id, &[end, records, at, u64::from(crc)]);
     map.word(SEALED + 24).store(word.to_le(), Ordering::Release);
+}
+
+/// Notes that everything up to `offset` is on the disk; on the disk itself with the next sync of the header.
+pub(crate) fn store_synced(map: &WritableMap, offset: usize) {
+    map.word(SYNCED).store(wide(offset).to_le(), Ordering::Release);
 }
 
 /// A segment as a reader sees it: its own read-only mapping.
@@ -214,6 +237,16 @@ impl View {
 
     fn number(&self, offset: usize) -> u64 {
         self.map.load(offset).map_or(0, u64::from_le)
+    }
+
+    /// The boot of the machine in which it was used; readable although the header's checksum may not match.
+    pub(crate) fn boot(&self) -> u64 {
+        self.number(BOOT)
+    }
+
+    /// Up to where it is known to be on the disk; 0 where nothing is known.
+    pub(crate) fn synced(&self) -> usize {
+        narrow(self.number(SYNCED))
     }
 
     /// The started mark; `None` for a spare.

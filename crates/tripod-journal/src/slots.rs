@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::layout::{Fields, narrow, wide};
-use crate::{Cursor, Error, pool};
+use crate::{Cursor, Error, disk, pool};
 
 /// Largest state a sink can store with its cursor.
 pub const STATE_BYTES_MAX: usize = 96 * 1024;
@@ -47,6 +47,28 @@ pub(crate) fn check_name(name: &str) -> Result<(), Error> {
 /// Where the cursor of sink `name` is.
 pub(crate) fn path_in(dir: &Path, name: &str) -> PathBuf {
     dir.join("sinks").join(format!("{name}.cursor"))
+}
+
+/// The names of the sinks that have a cursor file.
+pub(crate) fn names(dir: &Path) -> Result<Vec<String>, Error> {
+    let folder = dir.join("sinks");
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::Missing { path: dir.to_owned() });
+        }
+        Err(error) => return Err(Error::io("list", &folder)(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(Error::io("list", &folder))?.path();
+        if path.extension().is_some_and(|extension| extension == "cursor") {
+            names.extend(path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned));
+        }
+    }
+    names.retain(|name| check_name(name).is_ok());
+    names.sort();
+    Ok(names)
 }
 
 /// The newest commit of a sink, read from any process; `None` if this sink never opened its cursor.
@@ -145,7 +167,29 @@ impl SlotsFile {
         // Allocated ahead, so that a commit does not fail on a full disk.
         pool::allocate(&file, wide(2 * SLOT_BYTES)).map_err(Error::io("allocate", &path))?;
         let commit = read_newest(&file, &path)?;
+        // Its name; what it says is synced by the keeper, in the checkpoint.
+        crate::catalog::sync_parent(&path)?;
         Ok((Self { file, path, buffer: Vec::new() }, commit))
+    }
+
+    /// Puts a file that a power loss left unreadable, or past the records, to `commit`, durably. Under the writer lock,
+    /// with no sink open.
+    pub(crate) fn restore(dir: &Path, name: &str, commit: &Commit) -> Result<(), Error> {
+        let path = path_in(dir, name);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)
+            .map_err(Error::io("open", &path))?;
+        pool::allocate(&file, wide(2 * SLOT_BYTES)).map_err(Error::io("allocate", &path))?;
+        let mut slots = Self { file, path, buffer: Vec::new() };
+        if commit.generation > 0 {
+            slots.write(commit.generation, &commit.cursor, &commit.state)?;
+        }
+        disk::sync_file(&slots.file, &slots.path).map_err(Error::io("sync", &slots.path))?;
+        crate::catalog::sync_parent(&slots.path)
     }
 
     /// Stores cursor and state as commit `generation`.

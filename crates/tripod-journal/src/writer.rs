@@ -21,9 +21,9 @@ use crate::counts::{Counts, CountsFile};
 use crate::keeper::{Keeper, Rounds};
 use crate::lane::Lane;
 use crate::lock::LockFile;
-use crate::pool::{Allocate, Pool, hold};
-use crate::recover::{self, Recovery};
-use crate::{AppendError, Error, Options, SchemaId, record};
+use crate::pool::{Allocate, Ids, Pool, hold};
+use crate::recover::{self, Recovery, Spares};
+use crate::{AppendError, Error, Options, SchemaId, boot, record};
 
 /// How long dropping the last handle, or a synced append, waits at most.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -46,6 +46,8 @@ struct Apart(Mutex<Lane>);
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) options: Options,
+    /// The boot of the machine that it was opened in.
+    pub(crate) boot: u64,
     pub(crate) counts: CountsFile,
     pub(crate) pool: Pool,
     lanes: Box<[Apart]>,
@@ -114,20 +116,33 @@ impl Journal {
     }
 
     pub(crate) fn open_with(options: Options, allocate: Allocate) -> Result<(Self, Recovery), Error> {
+        let (journal, keeper, recovery) = Self::build(options, allocate, boot::current())?;
+        let keeper = keeper.start()?;
+        let _ = journal.core.keeper.set(keeper.thread().clone());
+        *hold(&journal.handle.keeper) = Some(keeper);
+        Ok((journal, recovery))
+    }
+
+    /// A journal whose keeper is not started yet.
+    pub(crate) fn build(options: Options, allocate: Allocate, boot: u64) -> Result<(Self, Keeper, Recovery), Error> {
         options.check()?;
         for path in [options.dir.clone(), options.dir.join("segments"), options.dir.join("sinks")] {
             std::fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
         }
         let lock = LockFile::take(&options.dir.join("writer.lock"))?;
-        let ground = recover::recover(&options)?;
+        let ground = recover::recover(&options, boot, Spares::Fitting)?;
         let segments = options.dir.join("segments");
-        let pool = Pool::new(&segments, options.segment_bytes, allocate, ground.next_id, ground.catalog.encode());
+        let pool = {
+            let ids = Ids { next: ground.next_id, boot };
+            Pool::new(&segments, options.segment_bytes, allocate, ids, ground.catalog.encode())
+        };
         for id in ground.spares {
             pool.adopt(id)?;
         }
         ground.counts.set_schemas(ground.catalog.entries().len());
         let lanes = (0..options.lanes_max).map(|index| Apart(Mutex::new(Lane::new(index)))).collect();
         let core = Arc::new(Core {
+            boot,
             counts: ground.counts,
             pool,
             lanes,
@@ -145,10 +160,9 @@ impl Journal {
             lock: Mutex::new(Some(lock)),
             options,
         });
-        let keeper = Keeper::start(Arc::clone(&core), ground.sealed)?;
-        let _ = core.keeper.set(keeper.thread().clone());
-        let handle = Arc::new(Handle { core: Arc::clone(&core), keeper: Mutex::new(Some(keeper)) });
-        Ok((Self { core, handle }, ground.recovery))
+        let keeper = Keeper::new(Arc::clone(&core), ground.sealed, ground.checkpoints);
+        let handle = Arc::new(Handle { core: Arc::clone(&core), keeper: Mutex::new(None) });
+        Ok((Self { core, handle }, keeper, ground.recovery))
     }
 
     /// Registers a schema, or finds it again: the same name and text have the same id for ever. When this returns, the
@@ -198,6 +212,11 @@ impl Journal {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn syncs_asked(&self) -> u64 {
+        self.core.rounds.asked()
+    }
+
     /// As [`Self::append`], and waits until the record is on the disk. Callers that wait at the same time share a sync.
     pub fn append_synced<E>(
         &self,
@@ -209,7 +228,8 @@ impl Journal {
         self.sync(DEADLINE).map_err(|error| AppendError::Disk(io::Error::other(error)))
     }
 
-    /// Waits until everything appended before this call is on the disk.
+    /// Waits until everything appended before this call is on the disk; `Ok` says that it is. Whoever waits at the same
+    /// time shares a sync. After an error the records are in the journal all the same, and survive a kill -9.
     pub fn sync(&self, deadline: Duration) -> Result<(), Error> {
         self.core.rounds.ask(true, deadline, "syncing the journal", || self.core.wake_keeper())
     }

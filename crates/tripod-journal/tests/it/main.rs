@@ -4,6 +4,7 @@
 
 mod crash;
 mod damage;
+mod fuzz;
 mod inspect;
 mod limits;
 mod model;

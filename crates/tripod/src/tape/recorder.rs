@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tripod_journal::AppendError;
 
@@ -67,6 +68,30 @@ impl Recorder {
         match table.journal.append(table.schema, len, |out| encode::fill(row, out)) {
             Ok(()) => Ok(Recorded::Kept),
             Err(e) => self.not_kept(table, e),
+        }
+    }
+
+    /// Records one row at once, as [`Recorder::record`] does; the future then waits until it is on the disk. `Ok(Kept)`
+    /// from it means that the row survives a power loss. Whoever waits at the same time shares one sync of the disk. Call
+    /// it inside a tokio runtime, with any `sync` setting; a row that is dropped is told at once.
+    ///
+    /// # Errors
+    /// As [`Recorder::record`]; [`Error::Journal`] where the disk refused or did not answer within `deadline`. The row is
+    /// then in the journal all the same: it survives a kill -9 and reaches QuestDB, but a power loss may take it.
+    pub fn record_synced<R: Row>(
+        &self,
+        row: &R,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<Recorded>> + Send + use<R> {
+        let recorded = self.record(row);
+        let journal = self.directory.find(R::spec()).map(|table| table.journal.clone());
+        async move {
+            let (Recorded::Kept, Some(journal)) = (recorded?, journal) else { return Ok(Recorded::Dropped) };
+            // The journal's wait is a thread's; it ends by the deadline.
+            match tokio::task::spawn_blocking(move || journal.sync(deadline)).await {
+                Ok(synced) => synced.map(|()| Recorded::Kept).map_err(Error::from),
+                Err(_) => Err(Error::Closed("the runtime")),
+            }
         }
     }
 
