@@ -29,6 +29,12 @@ $$;
 
 ALTER FUNCTION tripod.announce_token_changes() OWNER TO tripod_owner;
 
+CREATE FUNCTION tripod.extension_keys(fields jsonb) RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN array_remove(ARRAY[(fields ->> 'authority'::text), (fields ->> 'closeAuthority'::text), (fields ->> 'delegate'::text), (fields ->> 'programId'::text), (fields ->> 'rateAuthority'::text), (fields ->> 'updateAuthority'::text), (fields ->> 'transferFeeConfigAuthority'::text), (fields ->> 'withdrawWithheldAuthority'::text), (fields ->> 'group'::text)], NULL::text);
+
+ALTER FUNCTION tripod.extension_keys(fields jsonb) OWNER TO tripod_owner;
+
 CREATE FUNCTION tripod.keep_health_days(OUT made integer, OUT dropped integer) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -446,11 +452,25 @@ CREATE INDEX health_changes_default_component_id_idx ON tripod.health_changes_de
 
 CREATE INDEX token_changes_by_mint ON tripod.token_changes USING btree (mint, id);
 
+CREATE INDEX token_extensions_by_fee ON tripod.token_extensions USING btree (GREATEST((((fields -> 'olderTransferFee'::text) ->> 'transferFeeBasisPoints'::text))::integer, (((fields -> 'newerTransferFee'::text) ->> 'transferFeeBasisPoints'::text))::integer), mint) WHERE ((number = 1) AND (fields IS NOT NULL));
+
+CREATE INDEX token_extensions_by_key ON tripod.token_extensions USING gin (tripod.extension_keys(fields)) WHERE ((number <> 19) AND (fields IS NOT NULL));
+
 CREATE INDEX token_extensions_by_number ON tripod.token_extensions USING btree (number, mint);
+
+CREATE INDEX token_extensions_paused ON tripod.token_extensions USING btree (mint) WHERE ((number = 26) AND ((fields ->> 'paused'::text) = 'true'::text));
+
+CREATE INDEX token_extensions_unread ON tripod.token_extensions USING btree (mint) WHERE (decode_error IS NOT NULL);
 
 CREATE INDEX tokens_by_change ON tripod.tokens USING btree (changed_in, mint);
 
-CREATE INDEX tokens_by_symbol ON tripod.tokens USING btree (symbol_normalised, mint);
+CREATE INDEX tokens_by_freeze_authority ON tripod.tokens USING btree (freeze_authority, mint) WHERE (freeze_authority IS NOT NULL);
+
+CREATE INDEX tokens_by_mint_authority ON tripod.tokens USING btree (mint_authority, mint) WHERE (mint_authority IS NOT NULL);
+
+CREATE INDEX tokens_by_name ON tripod.tokens USING gin (lower(name) public.gin_trgm_ops) WHERE (name IS NOT NULL);
+
+CREATE INDEX tokens_by_symbol ON tripod.tokens USING btree (symbol_normalised COLLATE "C", mint);
 
 ALTER INDEX tripod.health_changes_by_time ATTACH PARTITION tripod.health_changes_default_changed_at_idx;
 
@@ -492,6 +512,11 @@ GRANT USAGE ON SCHEMA tripod TO tripod_operator;
 REVOKE ALL ON FUNCTION tripod.announce_settings() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tripod.announce_token_changes() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tripod.extension_keys(fields jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION tripod.extension_keys(fields jsonb) TO tripod_writer;
+GRANT ALL ON FUNCTION tripod.extension_keys(fields jsonb) TO tripod_reader;
+GRANT ALL ON FUNCTION tripod.extension_keys(fields jsonb) TO tripod_operator;
 
 REVOKE ALL ON FUNCTION tripod.keep_health_days(OUT made integer, OUT dropped integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION tripod.keep_health_days(OUT made integer, OUT dropped integer) TO tripod_writer;
