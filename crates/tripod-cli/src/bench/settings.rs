@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use hdrhistogram::Histogram;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tripod::Config;
 use tripod::postgres::{Login, Postgres};
 use tripod::settings::{Change, Settings, SettingsWatch};
 
+use super::machine;
+use super::report::{Figure, Report};
 use crate::args::Global;
 use crate::exit::Exit;
-use crate::output::Output;
 
 const NAMESPACE: &str = "bench";
 /// The name of the other process.
@@ -34,31 +35,25 @@ struct Bench {
     number: u64,
 }
 
-/// The document of `bench settings`.
-#[derive(Debug, Serialize)]
-struct Measured {
-    changes: u64,
-    p50_us: u64,
-    p99_us: u64,
-    max_us: u64,
-}
-
-/// Measures and prints.
-pub(crate) async fn run(changes: u64, global: &Global, output: Output) -> anyhow::Result<Exit> {
+/// Measures.
+pub(crate) async fn run(changes: u64, global: &Global) -> anyhow::Result<Report> {
     let config_path = global.config.clone().unwrap_or_else(|| global.data.join(tripod::config::FILE_NAME));
-    let nanos = written_to_applied(&global.load()?, &config_path, changes).await?;
+    let config = global.load()?;
+    let nanos = written_to_applied(&config, &config_path, changes).await?;
     let micros = |nanos: u64| nanos.div_ceil(1000);
-    let measured = Measured {
-        changes,
-        p50_us: micros(nanos.value_at_quantile(0.5)),
-        p99_us: micros(nanos.value_at_quantile(0.99)),
-        max_us: micros(nanos.max()),
-    };
-    output.result(&measured, || {
-        let Measured { changes, p50_us, p99_us, max_us } = measured;
-        format!("setting written and applied in another process, {changes} times: p50 {p50_us} us, p99 {p99_us} us, longest {max_us} us")
-    })?;
-    Ok(Exit::Done)
+    let postgres = Postgres::open_as(&config.postgres, Login::Admin, WRITE_WITHIN)?;
+    let version = postgres
+        .call("ask for the version", async |client| {
+            Ok(client.query_one("SHOW server_version", &[]).await?.try_get::<_, String>(0)?)
+        })
+        .await?;
+    let p99 = Figure::plain("setting_applied_p99", micros(nanos.value_at_quantile(0.99)), "us");
+    let results = vec![
+        Figure::plain("setting_applied_p50", micros(nanos.value_at_quantile(0.5)), "us"),
+        p99.most(50_000).best(10_000).note(format!("{changes} changes, in another process")),
+        Figure::plain("setting_applied_max", micros(nanos.max()), "us"),
+    ];
+    Ok(Report { results, machine: machine::describe(format!("PostgreSQL {version}"))? })
 }
 
 /// Nanoseconds of each of `changes`. `config_path` is what the other process reads; it must name the same servers.

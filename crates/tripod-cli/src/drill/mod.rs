@@ -208,7 +208,7 @@ pub(crate) fn run(drill: Drill, extent: Extent, global: &Global, bar: &ProgressB
     match drill {
         Drill::SlowNetwork => slow_network::run(rounds, global, bar).map(Outcome::Prices),
         Drill::KillRedisPrimary | Drill::TrimUnread => run_events(drill, rounds, global, bar).map(Outcome::Events),
-        _ => run_rows(drill, extent, global, bar).map(Outcome::Rows),
+        _ => run_rows(drill, extent, global, bar).map(Box::new).map(Outcome::Rows),
     }
 }
 
@@ -216,7 +216,7 @@ pub(crate) fn run(drill: Drill, extent: Extent, global: &Global, bar: &ProgressB
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Outcome {
-    Rows(Report),
+    Rows(Box<Report>),
     Events(EventsReport),
     Prices(slow_network::Report),
 }

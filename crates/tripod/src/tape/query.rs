@@ -261,9 +261,12 @@ impl Reader {
         }
         let on_venue = if venue.is_some() { "AND venue = $4 " } else { "" };
         let limit = if venue.is_some() { "$5" } else { "$4" };
+        // Inside: the planner puts a LIMIT below a sort by `at::long`, and a cut answer would have other candles.
         let sql = format!(
-            "SELECT at::long, first(price), max(price), min(price), last(price), sum(size), count() FROM {} \
-             WHERE token = $1 AND at >= $2 AND at < $3 {on_venue}SAMPLE BY {}s ALIGN TO CALENDAR ORDER BY 1 LIMIT {limit}",
+            "SELECT at::long, opened, high, low, closed, volume, trades FROM \
+             (SELECT at, first(price) opened, max(price) high, min(price) low, last(price) closed, sum(size) volume, \
+             count() trades FROM {} WHERE token = $1 AND at >= $2 AND at < $3 {on_venue}\
+             SAMPLE BY {}s ALIGN TO CALENDAR ORDER BY at LIMIT {limit})",
             self.table("market_trades"),
             every.as_secs()
         );
