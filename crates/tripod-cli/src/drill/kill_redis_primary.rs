@@ -56,18 +56,21 @@ pub(super) async fn run(own: &OwnStack, rounds: u32, bar: &ProgressBar) -> anyho
     let breaking = async {
         let broken = break_it(own, &config, &seen, rounds, bar).await;
         seen.over.store(true, Ordering::Relaxed);
+        // First: what it publishes last has to be handled too.
+        let published = publishing.await;
         let end = Instant::now() + SETTLE_WITHIN;
         while Instant::now() < end && !lock(&seen.acknowledged).is_subset(&lock(&seen.handled)) {
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        broken
+        (broken, published)
     };
-    let mut recoveries = Ok(Vec::new());
-    let until = async { recoveries = breaking.await };
+    let mut ended = None;
+    let until = async { ended = Some(breaking.await) };
     let consumed = Box::pin(consumer.run(handler, until)).await;
     seen.over.store(true, Ordering::Relaxed);
-    publishing.await.context("the publisher panicked")??;
     consumed?;
+    let (recoveries, published) = ended.context("the consumer ended before the drill did")?;
+    published.context("the publisher panicked")??;
     report(&events, &seen, rounds, recoveries?).await
 }
 
