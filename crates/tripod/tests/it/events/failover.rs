@@ -32,7 +32,9 @@ fn config(stack: &TestStack) -> Config {
 async fn ask(stack: &TestStack, node: ServerName) -> ::redis::aio::MultiplexedConnection {
     let admin = stack.admin(node);
     let url = format!("redis://{}:{}@{}", admin.user, admin.password(), stack.address(node));
-    ::redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
+    // A whole stream in one answer takes longer than the driver's half a second where the machine is busy.
+    let patient = ::redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(60)));
+    ::redis::Client::open(url).unwrap().get_multiplexed_async_connection_with_config(&patient).await.unwrap()
 }
 
 /// Keys in the stream of the node that is the primary, with how often each is there.
