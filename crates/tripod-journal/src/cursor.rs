@@ -75,22 +75,21 @@ impl Cursor {
     }
 
     pub(crate) fn finish(&mut self, segment: u64) {
-        self.partial.retain(|partial| partial.segment != segment);
-        if self.has_passed(segment) {
+        self.finish_all(segment, segment);
+    }
+
+    /// Finishes all of these, both ends included.
+    pub(crate) fn finish_all(&mut self, first: u64, last: u64) {
+        if first > last {
             return;
         }
-        let at = self.done.partition_point(|(_, last)| *last < segment);
-        let joins_before = at > 0 && self.done[at - 1].1.checked_add(1) == Some(segment);
-        let joins_after = self.done.get(at).is_some_and(|(first, _)| segment.checked_add(1) == Some(*first));
-        match (joins_before, joins_after) {
-            (true, true) => {
-                self.done[at - 1].1 = self.done[at].1;
-                self.done.remove(at);
-            }
-            (true, false) => self.done[at - 1].1 = segment,
-            (false, true) => self.done[at].0 = segment,
-            (false, false) => self.done.insert(at, (segment, segment)),
-        }
+        self.partial.retain(|partial| partial.segment < first || partial.segment > last);
+        let from = self.done.partition_point(|(_, end)| end.saturating_add(1) < first);
+        let until = self.done.partition_point(|(start, _)| *start <= last.saturating_add(1));
+        let joined = self.done.get(from..until).unwrap_or_default();
+        let first = joined.first().map_or(first, |(start, _)| first.min(*start));
+        let last = joined.last().map_or(last, |(_, end)| last.max(*end));
+        self.done.splice(from..until, [(first, last)]);
     }
 
     /// As bytes, for a history of marks kept elsewhere.
@@ -152,6 +151,25 @@ mod tests {
                 prop_assert_eq!(cursor.has_passed(id), ids.contains(&id) && id % 3 > 0);
             }
             prop_assert_eq!(Cursor::from_bytes(&cursor.to_bytes()), Some(cursor));
+        }
+
+        #[test]
+        fn finishing_a_range_is_finishing_each(
+            ids in proptest::collection::vec(1u64..60, 0..40), first in 1u64..70, len in 0u64..30,
+        ) {
+            let mut one = Cursor::default();
+            for id in &ids {
+                one.advance(Partial { segment: *id, offset: 8, records: 1 });
+                if id % 3 > 0 {
+                    one.finish(*id);
+                }
+            }
+            let mut all = one.clone();
+            all.finish_all(first, first + len);
+            for id in first..=first + len {
+                one.finish(id);
+            }
+            prop_assert_eq!(Cursor::from_bytes(&all.to_bytes()), Some(one));
         }
 
         #[test]

@@ -156,27 +156,33 @@ impl Pool {
     pub(crate) fn make(&self, durable: bool) -> io::Result<()> {
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
         let temporary = self.segments.join(format!("{number}.new"));
-        let result = self.make_as(&temporary, durable);
+        self.make_at(&temporary, None, durable)
+    }
+
+    fn make_at(&self, temporary: &Path, id: Option<u64>, durable: bool) -> io::Result<()> {
+        let result = self.make_as(temporary, id, durable);
         if result.is_err() {
             // Frees what was allocated so far; where even that fails, the next open removes it.
-            let _ = disk::remove(&temporary);
+            let _ = disk::remove(temporary);
         }
         result
     }
 
-    fn make_as(&self, temporary: &Path, durable: bool) -> io::Result<()> {
+    /// `id`: in place of the file that has it; `None`: the next one.
+    fn make_as(&self, temporary: &Path, id: Option<u64>, durable: bool) -> io::Result<()> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(temporary)?;
         (self.allocate)(&file, self.segment_bytes)?;
         let map = Arc::new(WritableMap::new(&file, narrow(self.segment_bytes), segment::WORDS_END)?);
         fault_in(&map);
         let mut birth = hold(&self.birth);
-        let (id, path) = (birth.next_id, segment::path_of(&self.segments, birth.next_id));
-        Header::write(&file, birth.made(id, self.segment_bytes), &birth.catalog)?;
+        let number = id.unwrap_or(birth.next_id);
+        let (path, next) = (segment::path_of(&self.segments, number), birth.next_id.max(number + 1));
+        Header::write(&file, birth.made(number, self.segment_bytes), &birth.catalog)?;
         disk::rename(temporary, &path)?;
-        birth.next_id += 1;
+        birth.next_id = next;
         self.names_unsynced.store(true, Ordering::Release);
         let header_end = segment::data_start(birth.catalog.len());
-        self.queue(id, path.clone(), file, Arc::clone(&map), header_end);
+        self.queue(number, path.clone(), file, Arc::clone(&map), header_end);
         drop(birth);
         if durable {
             // Only the header: the rest is dirty from being faulted in, and all zero.
@@ -213,6 +219,21 @@ impl Pool {
         Header::write(&file, birth.made(id, self.segment_bytes), &birth.catalog).map_err(Error::io("write", &path))?;
         self.queue(id, path, file, Arc::new(map), segment::data_start(birth.catalog.len()));
         Ok(())
+    }
+
+    /// Replaces a spare that this writer cannot use by one that it can, under the same id: an id below others that has no
+    /// file is a segment that was deleted, and to a sink that had not read it one that it missed.
+    pub(crate) fn replace(&self, id: u64) -> Result<(), Error> {
+        let path = segment::path_of(&self.segments, id);
+        let temporary = path.with_extension("new");
+        match self.make_at(&temporary, Some(id), true) {
+            // It can stay as it is: nothing is in it, and the next open tries again.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!(%error, path = %path.display(), "an unusable spare is kept, because the disk is full");
+                Ok(())
+            }
+            result => result.map_err(Error::io("replace", &path)),
+        }
     }
 
     /// A longer catalog than ours would leave bytes where records will stand: its writer was killed before it had

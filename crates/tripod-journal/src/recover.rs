@@ -99,7 +99,7 @@ pub(crate) struct Ground {
     pub(crate) catalog: Catalog,
     pub(crate) counts: CountsFile,
     pub(crate) next_id: u64,
-    pub(crate) spares: Vec<u64>,
+    pub(crate) spares: Vec<Spare>,
     pub(crate) sealed: Vec<(u64, Kept)>,
     pub(crate) checkpoints: CheckpointFiles,
     pub(crate) recovery: Recovery,
@@ -135,17 +135,16 @@ struct Filled {
     state: Result<Sealed, Walked>,
 }
 
-/// Which spares of an earlier run are left for this one.
+/// A spare that an earlier run left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Spares {
-    /// Those of the size that the options name; others are removed.
-    Fitting,
-    /// All: whoever asks makes no segments.
-    All,
+pub(crate) struct Spare {
+    pub(crate) id: u64,
+    /// It has the size that the options name, and a sound header.
+    pub(crate) fits: bool,
 }
 
 /// Under the writer lock.
-pub(crate) fn recover(options: &Options, boot: u64, keep: Spares) -> Result<Ground, Error> {
+pub(crate) fn recover(options: &Options, boot: u64) -> Result<Ground, Error> {
     let mut recovery = Recovery::default();
     let segments = options.dir.join("segments");
     pool::remove_leftovers(&segments)?;
@@ -154,9 +153,9 @@ pub(crate) fn recover(options: &Options, boot: u64, keep: Spares) -> Result<Grou
     })?
     .flatten();
     let ids = segment::list(&segments)?;
-    let next_id = next_id(options, &ids)?;
     let highest = ids.last().copied().unwrap_or(0);
     let checkpoint = Checkpoint::read(&options.dir)?;
+    let next_id = next_id(options, highest, checkpoint.as_ref())?;
     // In the boot of the checkpoint nothing was lost: a header that names another one is damaged.
     let same = checkpoint.as_ref().is_some_and(|checkpoint| !boot::is_another(checkpoint.boot, boot));
     let judged = if same { 0 } else { boot };
@@ -176,14 +175,9 @@ pub(crate) fn recover(options: &Options, boot: u64, keep: Spares) -> Result<Grou
             None | Some(Looked::Gone) => {}
             Some(Looked::Unstarted) => {
                 recovery.cut_records += lost::wipe(&segments, id)?;
-                match keep {
-                    Spares::Fitting if spare_fits(&segments, id, options, judged)? => spares.push(id),
-                    _ => {}
-                }
+                spares.push(Spare { id, fits: spare_fits(&segments, id, options, judged)? });
             }
-            Some(Looked::Spare) if keep == Spares::All => {}
-            Some(Looked::Spare) if spare_fits(&segments, id, options, judged)? => spares.push(id),
-            Some(Looked::Spare) => disk::remove(&path).map_err(Error::io("remove", &path))?,
+            Some(Looked::Spare) => spares.push(Spare { id, fits: spare_fits(&segments, id, options, judged)? }),
             Some(Looked::Filled(one, catalog)) => {
                 if catalog.entries().len() > in_headers.entries().len() {
                     in_headers = catalog;
@@ -212,11 +206,19 @@ pub(crate) fn recover(options: &Options, boot: u64, keep: Spares) -> Result<Grou
     ends.extend(unused);
     if lost.is_so(&filled) {
         lost.mend_counts(&counts, &filled, &mut recovery)?;
-        lost.mend_cursors(&options.dir, highest, &ends, &mut recovery)?;
+        lost.mend_cursors(&options.dir, (highest, next_id), &ends, &mut recovery)?;
     } else {
         compare_counts(&counts, &filled, &mut recovery);
     }
     let mut sealed = Vec::new();
+    let first_free = filled.last().map_or(0, |last| last.id);
+    for id in spares.iter().map(|spare| spare.id).filter(|id| *id < first_free) {
+        if let Some(next) = filled.iter().find(|one| one.id > id) {
+            lost::close_unused(&segments, id, next.started, boot)?;
+            sealed.push((id, Kept { sealed_at_ns: now_ns(), passed: false, settled: false }));
+        }
+    }
+    spares.retain(|spare| spare.id > first_free);
     for one in filled {
         let id = one.id;
         let at_ns = match &one.state {
@@ -240,7 +242,7 @@ pub(crate) fn after_power_loss(dir: &Path, boot: u64) -> Result<(), Error> {
     while Checkpoint::read(dir)?.is_some_and(|checkpoint| boot::is_another(checkpoint.boot, boot)) {
         match LockFile::take(&dir.join("writer.lock")) {
             Ok(_lock) => {
-                let recovery = recover(&Options::new(dir), boot, Spares::All)?.recovery;
+                let recovery = recover(&Options::new(dir), boot)?.recovery;
                 tracing::info!(?recovery, "the machine was started anew: the journal is recovered without its writer");
                 return Ok(());
             }
@@ -277,8 +279,10 @@ fn aside_if_asked<T>(
 }
 
 /// Ids are never used twice: not one of a segment on disk, and not one that some sink remembers.
-fn next_id(options: &Options, ids: &[u64]) -> Result<u64, Error> {
-    let mut highest = ids.last().copied().unwrap_or(0);
+fn next_id(options: &Options, mut highest: u64, checkpoint: Option<&Checkpoint>) -> Result<u64, Error> {
+    for (_, commit) in checkpoint.iter().flat_map(|checkpoint| &checkpoint.sinks) {
+        highest = highest.max(commit.cursor.highest());
+    }
     let sinks = options.dir.join("sinks");
     for entry in fs::read_dir(&sinks).map_err(Error::io("list", &sinks))? {
         let name = entry.map_err(Error::io("list", &sinks))?.file_name();
@@ -290,7 +294,7 @@ fn next_id(options: &Options, ids: &[u64]) -> Result<u64, Error> {
             Err(error) => return Err(error),
         }
     }
-    Ok(highest + 1)
+    highest.checked_add(1).ok_or_else(|| Error::damaged(&sinks, 0, "a cursor has passed every segment there could be"))
 }
 
 enum Looked {

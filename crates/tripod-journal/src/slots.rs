@@ -185,7 +185,7 @@ impl SlotsFile {
             .map_err(Error::io("open", &path))?;
         pool::allocate(&file, wide(2 * SLOT_BYTES)).map_err(Error::io("allocate", &path))?;
         let mut slots = Self { file, path, buffer: Vec::new() };
-        if commit.generation > 0 {
+        if *commit != Commit::default() {
             slots.write(commit.generation, &commit.cursor, &commit.state)?;
         }
         disk::sync_file(&slots.file, &slots.path).map_err(Error::io("sync", &slots.path))?;

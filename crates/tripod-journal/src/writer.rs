@@ -22,7 +22,7 @@ use crate::keeper::{Keeper, Rounds};
 use crate::lane::Lane;
 use crate::lock::LockFile;
 use crate::pool::{Allocate, Ids, Pool, hold};
-use crate::recover::{self, Recovery, Spares};
+use crate::recover::{self, Recovery};
 use crate::{AppendError, Error, Options, SchemaId, boot, record};
 
 /// How long dropping the last handle, or a synced append, waits at most.
@@ -130,14 +130,14 @@ impl Journal {
             std::fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
         }
         let lock = LockFile::take(&options.dir.join("writer.lock"))?;
-        let ground = recover::recover(&options, boot, Spares::Fitting)?;
+        let ground = recover::recover(&options, boot)?;
         let segments = options.dir.join("segments");
         let pool = {
             let ids = Ids { next: ground.next_id, boot };
             Pool::new(&segments, options.segment_bytes, allocate, ids, ground.catalog.encode())
         };
-        for id in ground.spares {
-            pool.adopt(id)?;
+        for spare in ground.spares {
+            if spare.fits { pool.adopt(spare.id)? } else { pool.replace(spare.id)? }
         }
         ground.counts.set_schemas(ground.catalog.entries().len());
         let lanes = (0..options.lanes_max).map(|index| Apart(Mutex::new(Lane::new(index)))).collect();

@@ -318,6 +318,57 @@ fn many_thousand_power_losses() {
     run_all(crate::layout::now_ns() % 1_000_000_000, 5_000);
 }
 
+/// The kernel had written a cursor back, and not yet the names of the segments that it had passed.
+#[test]
+fn segments_of_which_not_even_the_name_was_left_are_not_called_missed() {
+    for committed_before in [false, true] {
+        lose_names(committed_before);
+    }
+}
+
+fn lose_names(committed_before: bool) {
+    let place = temporary();
+    let (dir, image) = (place.path().join("live"), place.path().join("image"));
+    std::fs::create_dir_all(&dir).unwrap();
+    let (journal, mut keeper, _) = open(options(&dir), 1);
+    for n in 0..SCHEMAS {
+        journal.register(&format!("schema {n}"), "").unwrap();
+    }
+    let mut world = World::default();
+    Shadow::begin(&dir, Random(1), image.clone());
+    (0..100).for_each(|_| world.append(&journal, false));
+    let (mut sink, mut read) = (Sink::open_in(&dir, SINK, 1).unwrap(), BTreeSet::new());
+    if committed_before {
+        world.deliver(&mut sink, &mut read, 10);
+    }
+    keeper.sync().unwrap();
+    let kept = segment::list(&dir.join("segments")).unwrap();
+    // Without a round of the keeper, these make their own segments.
+    (0..2_000).for_each(|_| world.append(&journal, false));
+    drop(Shadow::end());
+    world.deliver(&mut sink, &mut read, u64::MAX);
+    let passed = sink.committed().highest();
+    assert!(passed > kept.last().unwrap() + 10);
+    copy(&dir, &image);
+    for id in segment::list(&image.join("segments")).unwrap().into_iter().filter(|id| !kept.contains(id)) {
+        std::fs::remove_file(segment::path_of(&image.join("segments"), id)).unwrap();
+    }
+    let before: usize = lanes(&image).values().map(Vec::len).sum();
+
+    let (journal, _keeper, recovery) = open(options(&image), 2);
+    assert_eq!(recovery.cursors_restored, [SINK]);
+    let mut sink = Sink::open_in(&image, SINK, 2).unwrap();
+    assert_eq!(sink.gone_segments().unwrap(), 0);
+    let mut world = World { next_id: 10_000, ..World::default() };
+    Shadow::begin(&image, Random(1), place.path().join("unused"));
+    (0..100).for_each(|_| world.append(&journal, false));
+    drop(Shadow::end());
+    // All that is left, and all that is new; with ids that the lost ones did not have.
+    let read = sink.read(|_| ControlFlow::Continue(())).unwrap() + if committed_before { 10 } else { 0 };
+    assert_eq!((read, sink.missed_segments(), sink.gone_segments().unwrap()), (before + 100, 0, 0));
+    assert!(sink.mark().highest() > passed, "{:?}", sink.mark());
+}
+
 #[test]
 fn those_who_wait_share_one_sync_and_hear_of_it_when_the_disk_refuses() {
     const WAITING: u64 = 8;

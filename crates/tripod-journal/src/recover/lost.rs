@@ -5,6 +5,8 @@
 //! - Counts become the checkpoint's, plus the records behind them: exact, whatever the kernel wrote of the counts file.
 //! - A cursor that lies past the end of its lane, or cannot be read, or is older than the checkpoint's, becomes the
 //!   checkpoint's. Its sink then reads some records again, which its own keys have to bear.
+//! - An id is not used again where a cursor knew it but the power loss left no file of it. Every cursor passes such ids:
+//!   what they held counts as never recorded, so no sink may call it missed.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -12,13 +14,14 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::{Difference, Filled, Recovery, records_from, used_bytes, walk};
-use crate::catalog::{Catalog, SchemaId};
+use crate::catalog::{Catalog, SCHEMAS_MAX, SchemaId};
 use crate::checkpoint::Checkpoint;
 use crate::counts::{CountsFile, Table, empty_table};
-use crate::layout::{now_ns, wide};
+use crate::layout::{narrow, now_ns, wide};
+use crate::mapping::WritableMap;
 use crate::options::LANES_MAX;
 use crate::record::{self, Found};
-use crate::segment::{self, Header, Made, View};
+use crate::segment::{self, Header, Made, Sealed, Started, View};
 use crate::slots::{self, Commit, SlotsFile};
 use crate::{Cursor, Error, boot, disk};
 
@@ -141,11 +144,12 @@ impl Lost {
         Ok(())
     }
 
-    /// Puts back the cursors that a power loss left in no sound state.
+    /// Puts back the cursors that a power loss left in no sound state. `next_id`: the ids from `highest` up to it had
+    /// segments of which nothing is left.
     pub(super) fn mend_cursors(
         &self,
         dir: &Path,
-        highest: u64,
+        (highest, next_id): (u64, u64),
         ends: &Ends,
         recovery: &mut Recovery,
     ) -> Result<(), Error> {
@@ -165,7 +169,8 @@ impl Lost {
                 Err(error) => return Err(error),
             };
             // Also where it is sound: the other slot may be half of a commit, which later bytes could make whole.
-            let commit = sound.as_ref().or(known).cloned().unwrap_or_default();
+            let mut commit = sound.as_ref().or(known).cloned().unwrap_or_default();
+            commit.cursor.finish_all(highest + 1, next_id - 1);
             SlotsFile::restore(dir, &name, &commit)?;
             if sound.is_none() {
                 recovery.cursors_restored.push(name);
@@ -210,6 +215,23 @@ pub(super) fn wipe(segments: &Path, id: u64) -> Result<u64, Error> {
     // Before it is used: an older record that came back with the next power loss would be in its right place.
     disk::sync_file(&file, &view.path).map_err(Error::io("sync", &view.path))?;
     Ok(lost)
+}
+
+/// Ends a spare that has a lower id than a segment with records, as an empty one of that segment's lane: a power loss took
+/// the mark that it was started. Used again, it would stand before older records of its lane; removed, be called missed.
+pub(super) fn close_unused(segments: &Path, id: u64, next: Started, boot: u64) -> Result<(), Error> {
+    let path = segment::path_of(segments, id);
+    let file = OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io("open", &path))?;
+    let bytes = file.metadata().map_err(Error::io("look at", &path))?.len();
+    let catalog = Catalog::default().encode();
+    let made = Made { id, at_ns: now_ns(), segment_bytes: bytes, boot };
+    Header::write(&file, made, &catalog).map_err(Error::io("write", &path))?;
+    let map = WritableMap::new(&file, narrow(bytes), segment::WORDS_END).map_err(Error::io("map", &path))?;
+    let end = segment::data_start(catalog.len());
+    segment::store_started(&map, id, next);
+    segment::store_sealed(&map, id, Sealed { end, records: 0, at_ns: now_ns() }, &[0; SCHEMAS_MAX]);
+    segment::store_synced(&map, end);
+    disk::sync_map(&map, &path, 0, end).map_err(Error::io("sync", &path))
 }
 
 /// None of its records follow on what its lane has.

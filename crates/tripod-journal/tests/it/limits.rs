@@ -127,6 +127,29 @@ fn a_sink_that_is_not_required_learns_that_it_missed_segments() {
 }
 
 #[test]
+fn a_spare_of_another_size_is_replaced_and_nobody_missed_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = |segment_bytes| Options { segment_bytes, required_sinks: vec!["a".into()], ..small(dir.path()) };
+    let mut sink = None;
+    for (round, segment_bytes) in [SEGMENT_BYTES, 2 * SEGMENT_BYTES, SEGMENT_BYTES].into_iter().enumerate() {
+        let (journal, _) = Journal::open(options(segment_bytes)).unwrap();
+        let schema = journal.register("rows", "").unwrap();
+        // More segments than there were spares.
+        (0..1_000).for_each(|_| append(&journal, schema, &[1; 200]).unwrap());
+        let sizes: Vec<u64> = std::fs::read_dir(dir.path().join("segments"))
+            .unwrap()
+            .map(|entry| entry.unwrap().metadata().unwrap().len())
+            .collect();
+        assert!(round == 0 || sizes.iter().any(|size| *size != segment_bytes), "{sizes:?}");
+        // Opened before the spares are replaced, as in another process.
+        let sink = sink.get_or_insert_with(|| Sink::open(dir.path(), "a").unwrap());
+        assert_eq!(sink.gone_segments().unwrap(), 0);
+        assert_eq!(pass_everything(sink), 1_000);
+        assert_eq!((sink.missed_segments(), sink.gone_segments().unwrap(), sink.damage()), (0, 0, &[][..]));
+    }
+}
+
+#[test]
 fn ids_are_not_used_again_when_every_segment_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options { keep: Duration::ZERO, required_sinks: vec!["a".into()], ..small(dir.path()) };
