@@ -33,7 +33,8 @@ pub(crate) fn implementation(input: &DeriveInput, table: &Table<'_>) -> TokenStr
                 })
             }
 
-            #[inline]
+            // So that the writer's state stays in registers from the first column to the last.
+            #[inline(always)]
             fn write<RowWriter: ::tripod::tape::row::ColumnWriter>(
                 &self,
                 writer: &mut RowWriter,

@@ -63,27 +63,31 @@ impl Lane {
         self.open.as_ref().is_some_and(|open| open.tail.room() >= size)
     }
 
-    /// Appends one record; the caller has checked [`Self::has_room`]. `Ok(None)` where it has not.
+    /// Appends one record of at most `max` payload bytes, of which `fill` says how many it wrote; the caller has checked
+    /// [`Self::has_room`]. `Ok(None)` where it has not.
+    #[inline]
     pub(crate) fn append<E>(
         &mut self,
         counts: &CountsFile,
         schema: SchemaId,
-        len: usize,
-        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+        max: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<Option<()>, E> {
         let Some(open) = &mut self.open else { return Ok(None) };
-        let body_len = len + SCHEMA_BYTES;
+        let room = max + SCHEMA_BYTES;
         let offset = open.tail.offset();
-        let mut claim = Unpublished { tail: &mut open.tail, len: body_len };
-        let word = {
-            let Some(body) = claim.tail.body(body_len) else {
+        let mut claim = Unpublished { tail: &mut open.tail, len: room };
+        let (word, body_len) = {
+            let Some(body) = claim.tail.body(room) else {
                 claim.len = 0;
                 return Ok(None);
             };
             let (head, payload) = body.split_at_mut(SCHEMA_BYTES);
             head.copy_from_slice(&schema.0.to_le_bytes());
-            fill(payload)?;
-            record::head(open.seed, offset, body)
+            let body_len = fill(payload)?.min(max) + SCHEMA_BYTES;
+            let (body, rest) = body.split_at(body_len);
+            debug_assert!(rest.iter().all(|byte| *byte == 0), "the next record's word would not be zero");
+            (record::head(open.seed, offset, body), body_len)
         };
         let Some(word) = word else { return Ok(None) };
         claim.len = 0;

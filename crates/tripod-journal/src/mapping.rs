@@ -1,4 +1,4 @@
-//! The only module with `unsafe`: mapped files, handed out so that safe code cannot make a data race of them.
+//! The only module that maps memory: mapped files, handed out so that safe code cannot make a data race of them.
 //!
 //! # Constraints
 //! - Files are allocated in full before they are mapped and never shrink, so no access can raise SIGBUS for want of space.

@@ -8,6 +8,7 @@
 //! ```
 
 use crate::SchemaId;
+use crate::crc;
 use crate::layout::{ALIGNMENT, join, narrow, round_up, split};
 use crate::mapping::ReadableMap;
 
@@ -27,13 +28,15 @@ pub(crate) fn seed(segment: u64) -> u32 {
 }
 
 /// The word that publishes `body` (schema and payload) at `offset`.
+#[inline]
 pub(crate) fn head(seed: u32, offset: usize, body: &[u8]) -> Option<u64> {
     let len = u32::try_from(body.len()).ok()?;
     Some(join(len, checksum(seed, offset, body)).to_le())
 }
 
+#[inline]
 fn checksum(seed: u32, offset: usize, body: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c_append(seed, &offset.to_le_bytes()), body)
+    crc::of_record(seed, offset.to_le_bytes(), body)
 }
 
 /// What stands at an offset.

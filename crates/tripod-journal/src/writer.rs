@@ -193,7 +193,20 @@ impl Journal {
         len: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
     ) -> Result<(), AppendError<E>> {
+        self.append_within(schema, len, |out| fill(out).map(|()| len))
+    }
+
+    /// As [`Self::append`], for a record whose length is known when it is written: `fill` has room for `max` bytes, writes
+    /// its payload to the front and says how many bytes that has. It must leave what lies behind the payload zero, as it
+    /// finds it. So `max` bytes must fit into the segment; it is better not far above the usual length.
+    pub fn append_within<E>(
+        &self,
+        schema: SchemaId,
+        max: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<(), AppendError<E>> {
         let core = &*self.core;
+        let len = max;
         let size = record::size_of(len);
         if size > core.pool.room() {
             return Err(core.too_large(len));
@@ -334,7 +347,8 @@ impl Core {
             let mut refusal = None;
             let mut taken = false;
             for step in 0..open {
-                let index = (last + step) % open;
+                // Without a division; another journal of this thread may have more lanes than this one.
+                let index = if last + step < open { last + step } else { (last + step) % open };
                 let Some(mut lane) = try_lane(&self.lanes[index]) else {
                     taken = true;
                     continue;

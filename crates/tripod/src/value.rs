@@ -60,6 +60,12 @@ impl Token {
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
+
+    /// The text's length, and the text with zeros behind it.
+    #[inline]
+    pub(crate) fn padded(&self) -> (u8, &[u8; TOKEN_BYTES_MAX]) {
+        (self.len, &self.bytes)
+    }
 }
 
 impl fmt::Debug for Token {

@@ -8,6 +8,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tripod_journal::{Journal, SchemaId};
 
+use super::encode::bytes_max;
 use super::spec::TableSpec;
 use crate::error::{Error, Result};
 
@@ -24,6 +25,8 @@ pub(super) struct Registered {
     pub(super) spec: &'static TableSpec,
     pub(super) schema: SchemaId,
     pub(super) journal: Journal,
+    /// Bytes that no row of it is longer than.
+    pub(super) bytes_max: usize,
 }
 
 /// See the module.
@@ -71,7 +74,7 @@ impl Directory {
             return Err(Error::invalid(&*spec.name, format!("is one table too many; at most {TABLES_MAX}")));
         }
         let key = key(spec);
-        let mut entry = Registered { key, spec, schema, journal: journal.clone() };
+        let mut entry = Registered { key, spec, schema, journal: journal.clone(), bytes_max: bytes_max(spec) };
         for slot in self.probe(key) {
             match slot.set(entry) {
                 Ok(()) => break,

@@ -1,7 +1,7 @@
 //! A row's bytes: into the journal, back out as values, on to QuestDB as line protocol.
 //!
-//! Constraints: everything QuestDB would refuse, or take and silently alter, is refused by [`measure`], before anything
-//! is written. [`measure`] and [`fill`] allocate nothing unless they fail. Reading never panics, whatever the bytes are,
+//! Constraints: everything QuestDB would refuse, or take and silently alter, is refused here, before anything is
+//! published. Nothing here allocates on a row's way in unless it fails. Reading never panics, whatever the bytes are,
 //! and needs only the spec that travels with the journal, not the bot's code.
 //!
 //! Picture of a payload, little-endian:
@@ -17,11 +17,12 @@
 mod limits;
 mod line;
 mod read;
+mod text;
 mod write;
 
 use crate::error::Result;
 use crate::tape::row::Row;
-use crate::tape::spec::TableSpec;
+use crate::tape::spec::{ColumnSpec, Kind, SYMBOL_BYTES_MAX, TableSpec};
 use crate::value::{Decimal, Timestamp, Uuid};
 
 pub use line::append_line;
@@ -71,16 +72,37 @@ pub fn measure<R: Row>(row: &R) -> Result<usize> {
     writer.finish()
 }
 
-/// Writes the payload of a row that passed [`measure`] into exactly as many bytes as that said. Allocates nothing unless
-/// it fails.
+/// Checks as [`measure`] does, and writes the payload into exactly as many bytes as that said. Allocates nothing unless it
+/// fails.
 ///
 /// # Errors
-/// [`crate::Error::Invalid`] where `out` is longer or shorter than the row, or the row hands over other columns than it
-/// did to [`measure`]. `out` then holds no payload.
+/// [`crate::Error::Invalid`] as [`measure`], and where `out` is longer or shorter than the row. `out` then holds no payload.
 pub fn fill<R: Row>(row: &R, out: &mut [u8]) -> Result<()> {
     let mut writer = write::Fill::new(R::spec(), out)?;
     row.write(&mut writer)?;
+    writer.finish_full()
+}
+
+/// As [`fill`], into a room of at least [`bytes_max`] bytes; gives the bytes of the payload. Those behind it are left as
+/// they were, or zero.
+#[inline]
+pub(super) fn fill_front<R: Row>(row: &R, out: &mut [u8]) -> Result<usize> {
+    let mut writer = write::Fill::new(R::spec(), out)?;
+    row.write(&mut writer)?;
     writer.finish()
+}
+
+/// Bytes that no payload of this spec is longer than.
+pub(super) fn bytes_max(spec: &TableSpec) -> usize {
+    let column = |column: &ColumnSpec| match column.kind {
+        Kind::Boolean => 1,
+        Kind::Long | Kind::Double | Kind::Unsigned | Kind::Timestamp => 8,
+        Kind::Decimal { .. } | Kind::Uuid => 16,
+        Kind::Symbol => 1 + SYMBOL_BYTES_MAX,
+        Kind::Text { max_bytes } => 2 + usize::from(max_bytes),
+    };
+    // The designated timestamp is among the columns.
+    nulls_bytes(spec) + spec.columns.iter().map(column).sum::<usize>()
 }
 
 /// The values of a payload, one per column of `spec`.

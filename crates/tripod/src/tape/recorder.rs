@@ -1,9 +1,11 @@
 //! The hot path: one row into the journal.
 //!
 //! Constraints: `record()` never waits: no network, no disk, no lock held over anything, no allocation unless it fails.
-//! What is wrong with a row is found here, before anything is written, and named with table and column.
+//! What is wrong with a row is found here, before anything is published, and named with table and column.
 //!
-//! Operation: check and measure → claim a place in the class's journal → encode straight into its mapping → publish.
+//! Operation: claim room in the class's journal for the longest row that the table can have → check and encode straight into
+//! its mapping → publish as much as was used. Only a row that could be very long is measured first, lest the ends of
+//! segments stay empty.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +19,9 @@ use super::permit::TradingPermit;
 use super::row::Row;
 use super::spec::Importance;
 use crate::error::{Error, Result};
+
+/// Rows that may be longer than this are measured before they are written.
+const ROOM_BYTES_MAX: usize = 4096;
 
 /// What became of a row that was fit to be recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,10 +69,15 @@ impl Recorder {
         let Some(table) = self.directory.find(spec) else {
             return Err(Error::invalid(&*spec.name, "is not registered; call `Tape::register` for its row type first"));
         };
-        let len = encode::measure(row)?;
-        match table.journal.append(table.schema, len, |out| encode::fill(row, out)) {
+        let appended = if table.bytes_max <= ROOM_BYTES_MAX {
+            table.journal.append_within(table.schema, table.bytes_max, |out| encode::fill_front(row, out))
+        } else {
+            let len = encode::measure(row)?;
+            table.journal.append(table.schema, len, |out| encode::fill(row, out))
+        };
+        match appended {
             Ok(()) => Ok(Recorded::Kept),
-            Err(e) => self.not_kept(table, e),
+            Err(e) => self.not_kept(table, row, e),
         }
     }
 
@@ -96,7 +106,7 @@ impl Recorder {
     }
 
     #[cold]
-    fn not_kept(&self, table: &Registered, error: AppendError<Error>) -> Result<Recorded> {
+    fn not_kept<R: Row>(&self, table: &Registered, row: &R, error: AppendError<Error>) -> Result<Recorded> {
         let name = &table.spec.name;
         let withdraw = match error {
             AppendError::Fill(e) => return Err(e),
@@ -108,6 +118,8 @@ impl Recorder {
             // As many threads as there are lanes are in `append` at this instant: the next call most likely succeeds.
             _ => false,
         };
+        // A row that is wrong is told so also where it would not have been kept.
+        encode::measure(row)?;
         if table.spec.importance != Importance::Critical {
             table.journal.count_dropped(table.schema);
             return Ok(Recorded::Dropped);

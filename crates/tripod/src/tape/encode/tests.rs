@@ -3,7 +3,7 @@ use questdb::ingress::{Buffer, ProtocolVersion};
 
 use super::*;
 use crate::tape::row::ColumnWriter;
-use crate::tape::spec::{ColumnSpec, Importance, Kind};
+use crate::tape::spec::Importance;
 
 /// A row whose spec and values are chosen by the test; the trait is written against statics, so specs are leaked, as
 /// one would be by a program that lives as long.
@@ -61,13 +61,32 @@ impl Chosen {
 
     /// What `measure` and `fill` do, for a spec that is not a type's.
     fn payload(&self) -> Result<Vec<u8>> {
+        let payload = self.payload_in_two_passes();
+        // In one pass, as a row is recorded, it is the same or refused in the same words.
+        let mut room = vec![0; bytes_max(self.spec)];
+        let filled = write::Fill::new(self.spec, &mut room).and_then(|mut fill| {
+            self.write(&mut fill)?;
+            fill.finish()
+        });
+        match (&payload, filled) {
+            (Ok(payload), Ok(bytes)) => {
+                assert_eq!(&room[..bytes], &payload[..]);
+                assert!(room[bytes..].iter().all(|byte| *byte == 0), "something was written behind the payload");
+            }
+            (Err(expected), Err(error)) => assert_eq!(error.to_string(), expected.to_string()),
+            (payload, filled) => panic!("{payload:?} in two passes, {filled:?} in one"),
+        }
+        payload
+    }
+
+    fn payload_in_two_passes(&self) -> Result<Vec<u8>> {
         let mut measure = write::Measure::new(self.spec);
         self.write(&mut measure)?;
         // Dirty memory, as a reused segment's is.
         let mut payload = vec![0xaa; measure.finish()?];
         let mut fill = write::Fill::new(self.spec, &mut payload)?;
         self.write(&mut fill)?;
-        fill.finish()?;
+        fill.finish_full()?;
         Ok(payload)
     }
 }
@@ -350,7 +369,7 @@ fn a_row_that_changes_between_measure_and_fill_is_an_error_not_a_panic() {
     for changed in [Some("abcd"), Some("ab"), None] {
         let mut out = vec![0; measured];
         let mut fill = write::Fill::new(spec, &mut out).unwrap();
-        let outcome = row(changed).write(&mut fill).and_then(|()| fill.finish());
+        let outcome = row(changed).write(&mut fill).and_then(|()| fill.finish_full());
         assert!(outcome.is_err(), "{changed:?} was taken");
     }
     assert!(write::Fill::new(spec, &mut [0; 8]).is_err());

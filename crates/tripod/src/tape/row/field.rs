@@ -72,7 +72,7 @@ impl<T: ColumnValue> Field for T {
     const KIND: Kind = T::KIND;
     const OPTIONAL: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn write<W: ColumnWriter>(&self, writer: &mut W) -> Result<()> {
         T::write(Some(self), writer)
     }
@@ -82,7 +82,7 @@ impl<T: ColumnValue> Field for Option<T> {
     const KIND: Kind = T::KIND;
     const OPTIONAL: bool = true;
 
-    #[inline]
+    #[inline(always)]
     fn write<W: ColumnWriter>(&self, writer: &mut W) -> Result<()> {
         T::write(self.as_ref(), writer)
     }
@@ -93,7 +93,7 @@ impl Field for bool {
     const KIND: Kind = Kind::Boolean;
     const OPTIONAL: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn write<W: ColumnWriter>(&self, writer: &mut W) -> Result<()> {
         writer.boolean(*self)
     }
@@ -102,7 +102,7 @@ impl Field for bool {
 impl ColumnValue for i64 {
     const KIND: Kind = Kind::Long;
 
-    #[inline]
+    #[inline(always)]
     fn write<W: ColumnWriter>(value: Option<&Self>, writer: &mut W) -> Result<()> {
         writer.long(value.copied())
     }
@@ -111,7 +111,7 @@ impl ColumnValue for i64 {
 impl ColumnValue for f64 {
     const KIND: Kind = Kind::Double;
 
-    #[inline]
+    #[inline(always)]
     fn write<W: ColumnWriter>(value: Option<&Self>, writer: &mut W) -> Result<()> {
         writer.double(value.copied())
     }
@@ -120,7 +120,7 @@ impl ColumnValue for f64 {
 impl ColumnValue for u64 {
     const KIND: Kind = Kind::Unsigned;
 
-    #[inline]
+    #[inline(always)]
     fn write<W: ColumnWriter>(value: Option<&Self>, writer: &mut W) -> Result<()> {
         writer.unsigned(value.copied())
     }
@@ -129,7 +129,7 @@ impl ColumnValue for u64 {
 impl ColumnValue for Timestamp {
     const KIND: Kind = Kind::Timestamp;
 
-    #[inline]
+    #[inline(always)]
     fn write<W: ColumnWriter>(value: Option<&Self>, writer: &mut W) -> Result<()> {
         writer.timestamp(value.copied())
     }
@@ -138,7 +138,7 @@ impl ColumnValue for Timestamp {
 impl ColumnValue for Uuid {
     const KIND: Kind = Kind::Uuid;
 
-    #[inline]
+    #[inline(always)]
     fn write<W: ColumnWriter>(value: Option<&Self>, writer: &mut W) -> Result<()> {
         writer.uuid(value.copied())
     }
@@ -147,7 +147,7 @@ impl ColumnValue for Uuid {
 impl ColumnValue for Token {
     const KIND: Kind = Kind::Symbol;
 
-    #[inline]
+    #[inline(always)]
     fn write<W: ColumnWriter>(value: Option<&Self>, writer: &mut W) -> Result<()> {
         writer.token(value)
     }
