@@ -102,8 +102,9 @@ async fn ask(link: &Link) -> Result<(Anchor, Duration)> {
     Ok((Anchor { server: Timestamp::from_nanos(nanos)?, at: asked }, took))
 }
 
-/// The kernel's coarse monotonic clock: a third of the cost of the fine one, and late by up to a tick; by more only where
-/// a virtual machine was not run while one was due, and then by as long as that lasted.
+/// The kernel's coarse monotonic clock: a third of the cost of the fine one, and late by up to a tick and what it takes to
+/// notice it (4.7 ms of 4 ms on a virtual machine at rest); by more only where a virtual machine was not run while one was
+/// due, and then by as long as that lasted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ticks {
     tick: u64,
@@ -122,10 +123,10 @@ impl Ticks {
         nanos(&clock_gettime(ClockId::MonotonicCoarse))
     }
 
-    /// Not earlier than now: for how long ago something began. A life ends up to two ticks early and never late.
+    /// Not earlier than now: for how long ago something began. A life ends up to three ticks early and not late.
     #[inline]
     pub(super) fn at_least_now(self) -> u64 {
-        self.at_latest_now() + self.tick
+        self.at_latest_now() + 2 * self.tick
     }
 }
 
@@ -151,14 +152,18 @@ mod tests {
 
     #[test]
     fn the_coarse_clock_embraces_the_fine_one_but_for_ticks_that_the_machine_did_not_get() {
-        let (ticks, mut late) = (Ticks::default(), 0);
-        for _ in 0..1000 {
-            let (before, fine) = (ticks.at_latest_now(), nanos(&clock_gettime(ClockId::Monotonic)));
-            assert!(before <= fine);
-            let fine = nanos(&clock_gettime(ClockId::Monotonic));
-            late += u32::from(fine > ticks.at_least_now());
+        let ticks = Ticks::default();
+        let end = Instant::now() + Duration::from_secs(30);
+        let in_time = || {
+            (0..1000).all(|_| {
+                let (before, fine) = (ticks.at_latest_now(), nanos(&clock_gettime(ClockId::Monotonic)));
+                assert!(before <= fine);
+                nanos(&clock_gettime(ClockId::Monotonic)) <= ticks.at_least_now()
+            })
+        };
+        while !in_time() {
+            assert!(Instant::now() < end, "this machine never gets its ticks");
             std::thread::yield_now();
         }
-        assert!(late < 500, "{late} of 1000 readings were more than a tick late");
     }
 }
