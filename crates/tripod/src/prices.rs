@@ -67,8 +67,8 @@ pub struct Price {
     /// The slot it was seen in; `None` where somebody wrote it without one.
     pub slot: Option<u64>,
     /// How long ago it was written, by the Redis server's clock; `None` where somebody wrote it who does not keep the
-    /// guard, or with a time that is still to come. From memory it is rounded up, by up to three ticks of the
-    /// kernel's clock at most (8 ms at its usual 250 Hz).
+    /// guard, or with a time that is still to come. From memory it is rounded up, by three ticks of the
+    /// kernel's clock at most (12 ms at its usual 250 Hz).
     pub age: Option<Duration>,
     /// Who wrote it.
     pub source: Option<Label>,
