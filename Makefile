@@ -35,5 +35,5 @@ check: servers ## format, lints, unit tests, docs
 test: servers ## the whole test suite, on real servers that it starts itself
 	cargo test --workspace --locked
 
-soak: servers build ## the long runs: 300 kills, ten minutes without QuestDB, a full disk; takes about an hour
+soak: servers build ## the long runs: hundreds of kills, ten minutes without QuestDB, half an hour of events, full disks; takes hours
 	@scripts/soak

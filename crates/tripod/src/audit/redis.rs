@@ -151,7 +151,10 @@ async fn rights(link: &Link, user: &str, prefix: &str) -> Result<Vec<Departure>>
                         "redis.bot-user",
                         format!("{}: there is no user {user}", link.server()),
                         "the bot cannot log in",
-                        "make it: ACL SETUSER, with the rules of `tripod-stack/conf`, and ACL SAVE",
+                        format!(
+                            "ACL SETUSER {user} on >PASSWORD ~* &* -@all +@read +@write +@stream +@pubsub +@scripting \
+                             +@connection +@transaction +@fast -@admin -@dangerous +role +info; then ACL SAVE"
+                        ),
                     )
                 } else {
                     unknown(user, &what)
