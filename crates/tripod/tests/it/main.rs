@@ -8,7 +8,6 @@
 )]
 
 mod delivery;
-mod derive;
 mod events;
 mod failover;
 mod health;
