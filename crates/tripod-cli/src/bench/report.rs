@@ -70,6 +70,11 @@ impl Figure {
         Self::plain(name, value, unit).most(most)
     }
 
+    /// It has to be this or more.
+    pub(super) fn at_least(name: &str, value: u64, unit: &'static str, least: u64) -> Self {
+        Self { bar: Some(format!(">= {least}")), ok: Some(value >= least), ..Self::plain(name, value, unit) }
+    }
+
     /// It has to be this or less.
     pub(super) fn most(self, most: u64) -> Self {
         Self { bar: Some(format!("<= {most}")), ok: Some(self.value <= most), ..self }

@@ -16,6 +16,7 @@
 //! Operation: [`Reader::open`] once, clones share it; then ask. See [`Answer::truncated`].
 
 mod decimal;
+mod near;
 mod plain;
 mod pool;
 mod quality;
@@ -42,11 +43,6 @@ pub use rows::{Candle, StoredAttempt, StoredExecution};
 use plain::Plain;
 use pool::{Parameter, Pool};
 use select::{Columns, select_list};
-
-/// How far a bot's clock may stand behind itself between an attempt and its execution.
-const CLOCK_ROOM: Duration = Duration::from_mins(1);
-/// How long after its id was made an execution is looked for first. Nearly all are found there, in one partition.
-const USUAL_LIFE: Duration = Duration::from_hours(1);
 
 /// What one question may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +73,19 @@ pub struct Answer<T> {
     pub rows: Vec<T>,
     /// There were more: ask for a shorter span, or raise [`Limits::rows_max`].
     pub truncated: bool,
+}
+
+impl<T> Answer<T> {
+    /// Of rows that were asked for with [`over`].
+    fn cut(
+        rows: &[tokio_postgres::Row],
+        rows_max: usize,
+        read: impl Fn(&tokio_postgres::Row) -> Result<T>,
+    ) -> Result<Self> {
+        let truncated = rows.len() > rows_max;
+        let rows = rows.iter().take(rows_max).map(read).collect::<Result<_>>()?;
+        Ok(Self { rows, truncated })
+    }
 }
 
 /// From an instant (included) to another (excluded).
@@ -150,8 +159,9 @@ impl Reader {
         Ok(Self { pool, plain, prefix: prefix.into(), limits })
     }
 
-    /// The execution with this id. An id of version 7 holds its time and is looked for there first, in one partition;
-    /// only what is not there is looked for in the whole table. Of several rows with this id, the latest.
+    /// The execution with this id. An id of version 7 holds its time: the execution is looked for in the minutes after
+    /// it, then in the hour, and only what is not there in the whole table. Of several rows with this id in the first of
+    /// these that has one, the latest.
     ///
     /// # Errors
     /// As [`Reader::sql`], and [`Error::Schema`] where the table is not there or lacks a column.
@@ -159,21 +169,15 @@ impl Reader {
         let spec = Execution::spec();
         let list = select_list(spec, "");
         let table = self.table(&spec.name);
-        let near = made_at(id).map(|at| {
-            let from = at.checked_sub(CLOCK_ROOM).unwrap_or(Timestamp::EPOCH);
-            let until = at.checked_add(USUAL_LIFE).unwrap_or(Timestamp::MAX);
-            [from.as_nanos(), until.as_nanos()]
-        });
         let near_sql =
             format!("SELECT {list} FROM {table} WHERE id = $1 AND at >= $2 AND at < $3 ORDER BY at DESC LIMIT 1");
         let all_sql = format!("SELECT {list} FROM {table} WHERE id = $1 ORDER BY at DESC LIMIT 1");
         let rows = self
             .pool
             .call("find an execution", async |connection| {
-                if let Some([from, until]) = &near {
-                    let found = connection
-                        .query_typed(&near_sql, &[(&id, Type::UUID), (from, Type::INT8), (until, Type::INT8)])
-                        .await?;
+                for [from, until] in near::after_id(id) {
+                    let parameters = [(&id as _, Type::UUID), (&from as _, Type::INT8), (&until as _, Type::INT8)];
+                    let found = connection.query_typed(&near_sql, &parameters).await?;
                     if !found.is_empty() {
                         return Ok(found);
                     }
@@ -202,22 +206,33 @@ impl Reader {
         .await
     }
 
-    /// The last `count` executions of a token, newest first.
+    /// The last `count` executions of a token, newest first. Looked for in the last minutes, then in the last day, and
+    /// only where these hold too few in the whole table.
     ///
     /// # Errors
     /// As [`Reader::execution`].
     pub async fn executions_of(&self, token: Token, count: usize) -> Result<Answer<StoredExecution>> {
         let spec = Execution::spec();
-        let sql = format!(
-            "SELECT {} FROM {} WHERE token = $1 ORDER BY at DESC LIMIT $2",
-            select_list(spec, ""),
-            self.table(&spec.name)
-        );
+        let (list, table) = (select_list(spec, ""), self.table(&spec.name));
+        let near_sql = format!("SELECT {list} FROM {table} WHERE token = $1 AND at >= $2 ORDER BY at DESC LIMIT $3");
+        let all_sql = format!("SELECT {list} FROM {table} WHERE token = $1 ORDER BY at DESC LIMIT $2");
         let count = count.min(self.limits.rows_max);
-        self.ask("read a token's executions", &sql, &[(&token.as_str(), Type::VARCHAR)], count, |row| {
-            StoredExecution::read(&mut Columns::of(row, &spec.name))
-        })
-        .await
+        let (limit, token) = (over(count), token.as_str());
+        let rows = self
+            .pool
+            .call("read a token's executions", async |connection| {
+                for from in near::before(Timestamp::now()) {
+                    let parameters =
+                        [(&token as _, Type::VARCHAR), (&from as _, Type::INT8), (&limit as _, Type::INT8)];
+                    let found = connection.query_typed(&near_sql, &parameters).await?;
+                    if found.len() > count {
+                        return Ok(found);
+                    }
+                }
+                connection.query_typed(&all_sql, &[(&token, Type::VARCHAR), (&limit, Type::INT8)]).await
+            })
+            .await?;
+        Answer::cut(&rows, count, |row| StoredExecution::read(&mut Columns::of(row, &spec.name)))
     }
 
     /// The attempts of a span that have no execution, oldest first: their bot died, or nobody saw their end. One whose
@@ -235,7 +250,7 @@ impl Reader {
             self.table(&executions.name)
         );
         let [from, until] = span.bounds();
-        let ends_from = span.from.checked_sub(CLOCK_ROOM).unwrap_or(Timestamp::EPOCH).as_nanos();
+        let ends_from = span.from.checked_sub(near::CLOCK_ROOM).unwrap_or(Timestamp::EPOCH).as_nanos();
         let parameters: [Parameter<'_>; 3] = [(&from, Type::INT8), (&until, Type::INT8), (&ends_from, Type::INT8)];
         self.ask("read attempts without an end", &sql, &parameters, self.limits.rows_max, |row| {
             StoredAttempt::read(&mut Columns::of(row, &attempts.name))
@@ -330,14 +345,12 @@ impl Reader {
         rows_max: usize,
         read: impl Fn(&tokio_postgres::Row) -> Result<T>,
     ) -> Result<Answer<T>> {
-        let limit = i64::try_from(rows_max).unwrap_or(i64::MAX).saturating_add(1);
+        let limit = over(rows_max);
         let mut all: Vec<(&(dyn ToSql + Sync), Type)> =
             parameters.iter().map(|(value, kind)| (*value, kind.clone())).collect();
         all.push((&limit, Type::INT8));
         let rows = self.pool.call(what, async |connection| connection.query_typed(sql, &all).await).await?;
-        let truncated = rows.len() > rows_max;
-        let rows = rows.iter().take(rows_max).map(read).collect::<Result<_>>()?;
-        Ok(Answer { rows, truncated })
+        Answer::cut(&rows, rows_max, read)
     }
 
     fn table(&self, name: &str) -> String {
@@ -345,27 +358,14 @@ impl Reader {
     }
 }
 
-/// When an id of version 7 was made.
-fn made_at(id: Uuid) -> Option<Timestamp> {
-    if id.get_version_num() != 7 {
-        return None;
-    }
-    let (seconds, nanos) = id.get_timestamp()?.to_unix();
-    let nanos = i64::try_from(seconds).ok()?.checked_mul(1_000_000_000)?.checked_add(i64::from(nanos))?;
-    Timestamp::from_nanos(nanos).ok()
+/// One row more than are wanted.
+fn over(rows_max: usize) -> i64 {
+    i64::try_from(rows_max).unwrap_or(i64::MAX).saturating_add(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_id_of_version_7_tells_its_time_and_no_other_does() {
-        let at = made_at(Uuid::now_v7()).unwrap();
-        assert!(Timestamp::now().since(at) < Duration::from_secs(60), "{at}");
-        assert_eq!(made_at(Uuid::from_u128(7)), None);
-        assert_eq!(made_at(Uuid::new_v4()), None);
-    }
 
     #[test]
     fn a_span_that_ends_before_it_begins_is_refused() {
