@@ -55,6 +55,10 @@ pub struct Login {
 }
 
 impl Login {
+    pub(crate) fn new(user: &'static str, secret: Secret) -> Self {
+        Self { user, secret }
+    }
+
     /// The password, in the clear.
     #[must_use]
     pub fn password(&self) -> &str {

@@ -1,0 +1,3 @@
+//! Backup and restore of the three stores as one.
+
+pub(crate) mod postgres;
