@@ -35,9 +35,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use serde::{Deserialize, Serialize};
 use tripod::postgres::{Client, Failure, Login, Postgres};
-use tripod::{Config, Timestamp, config};
+use tripod::{Config, config};
 use tripod_stack::PostgresPlace;
 
 pub(crate) use archive::{
@@ -94,7 +93,7 @@ impl PgPlace {
     }
 
     /// Asks the server as its superuser, on a thread of its own.
-    fn ask<T: Send>(
+    pub(super) fn ask<T: Send>(
         &self,
         what: &'static str,
         deadline: Duration,
