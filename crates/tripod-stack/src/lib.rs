@@ -50,6 +50,7 @@ mod wire;
 pub use check::{RunState, ServerState, check, events_primary};
 pub use down::{DownReport, down};
 pub use error::{Error, Result};
+pub use postgres::PostgresPlace;
 pub use proxy::Proxy;
 pub use scratch::Scratch;
 pub use server::{ServerName, Servers};

@@ -3,9 +3,7 @@
 //!
 //! Constraints: the servers are children of this process, and a guardian (see `test_stack`) ends them and removes their
 //! directory when this process is gone, however it went, until [`Scratch::leave`] says that the directory is to stay.
-//! Nothing is forced to disk by the servers: who wants to keep the files syncs them afterwards. PostgreSQL takes its
-//! administrator without a password on the unix socket, which nobody else can reach: the passwords in the data are those
-//! of another stack, or of another time.
+//! Nothing is forced to disk by the servers: who wants to keep the files syncs them afterwards.
 //!
 //! ```text
 //! lay ─▶ directories, nothing in them ─▶ the caller puts data there ─▶ start ─▶ stop ─▶ dropped: all gone
@@ -31,9 +29,6 @@ use crate::{Owner, ServerName, config_file, down, stop};
 
 /// How often ports are chosen anew.
 const PORT_TRIES: usize = 3;
-
-/// The administrator needs no password on the socket; the data's own passwords hold elsewhere.
-const PG_HBA_CONF: &str = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
 
 /// See the module. Dropping it ends the servers and removes the directory.
 #[derive(Debug)]
@@ -131,24 +126,21 @@ impl Scratch {
         let mut only = self.stack.clone();
         only.state.servers = servers;
         up::await_ready(&only, Deadline::after(within), || {
-            let ended = self.children.iter_mut().find(|(_, child)| matches!(child.try_wait(), Ok(Some(_))));
-            let Some((server, _)) = ended else { return Ok(()) };
-            let log = self.stack.layout.log(*server);
-            Err(Error::Failed { server: *server, tail: up::tail(&log), log })
+            let ended = |(server, child): (&ServerName, &mut Child)| matches!(child.try_wait(), Ok(Some(_))).then_some(*server);
+            let Some(server) = self.children.iter_mut().find_map(ended) else { return Ok(()) };
+            let log = self.stack.layout.log(server);
+            Err(Error::Failed { server, tail: up::tail(&log), log })
         })
     }
 
     /// What differs from a stack's own config.
     fn change_config(&self, server: ServerName) -> Result<()> {
-        let (dir, account) = (self.stack.data_path(server), self.stack.state.account.as_ref());
+        let dir = self.stack.data_path(server);
         let (file, owner) = match server {
             ServerName::QuestDb => (dir.join("conf/server.conf"), None),
-            ServerName::Postgres => (dir.join("postgresql.conf"), account),
+            ServerName::Postgres => (dir.join("postgresql.conf"), self.stack.state.account.as_ref()),
             _ => (dir.join("redis.conf"), None),
         };
-        if server == ServerName::Postgres {
-            write_private(&dir.join("pg_hba.conf"), PG_HBA_CONF, owner)?;
-        }
         let Some(more) = self.more.get(&server) else { return Ok(()) };
         let text = std::fs::read_to_string(&file)
             .map_err(|source| Error::Io { doing: "read", path: file.clone(), source })?;

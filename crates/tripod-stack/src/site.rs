@@ -22,6 +22,10 @@ pub struct Login {
 }
 
 impl Login {
+    pub(crate) fn new(user: &'static str, secret: Secret) -> Self {
+        Self { user, secret }
+    }
+
     /// The password, in the clear.
     #[must_use]
     pub fn password(&self) -> &str {
@@ -116,32 +120,10 @@ impl Site {
         format!("127.0.0.1:{}", self.stack.state.ports.first(server))
     }
 
-    /// PostgreSQL's directory of sockets, and the port that the socket's name ends with.
-    #[must_use]
-    pub fn postgres_socket(&self) -> (PathBuf, u16) {
-        (self.stack.state.places.postgres_sockets(), self.stack.state.ports.postgres)
-    }
-
-    /// The bot's login; QuestDB has one for both.
-    #[must_use]
-    pub fn bot(&self, server: ServerName) -> Login {
-        self.stack.bot(server)
-    }
-
     /// The administrator's login.
     #[must_use]
     pub fn admin(&self, server: ServerName) -> Login {
         self.stack.admin(server)
-    }
-
-    /// The user and group that must own a server's files; none where that is whoever runs this process.
-    #[must_use]
-    pub fn owner(&self, server: ServerName) -> Option<(u32, u32)> {
-        let account = match server {
-            ServerName::Postgres => self.stack.state.account.clone().or_else(|| self.stack.user()),
-            _ => self.stack.user(),
-        };
-        account.map(|account| (account.uid, account.gid))
     }
 
     /// The node that holds the events as the primary: with high availability what the sentinels say, or, where none of

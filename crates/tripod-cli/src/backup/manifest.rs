@@ -186,6 +186,29 @@ impl Manifest {
         self.files_of(part).map(|file| file.bytes).sum()
     }
 
+    /// What a restore must bring, before one has.
+    pub(crate) fn tables(&self) -> Vec<TableCheck> {
+        let check = |store, name: &str, expected, expected_most| TableCheck {
+            store,
+            name: name.to_owned(),
+            expected,
+            expected_most,
+            restored: None,
+            compared: 0,
+        };
+        let exact = |exact: bool, rows: u64| exact.then_some(rows);
+        let tape = self.questdb.tables.iter().map(|table| check(Part::Questdb, &table.name, table.rows, table.rows_most));
+        let reference = self.postgres.tables.iter();
+        let reference = reference.map(|table| {
+            check(Part::Postgres, &table.name, table.rows, exact(self.postgres.exact, table.rows))
+        });
+        let streams = self.events.held.streams.iter();
+        let streams = streams.map(|(key, stream)| {
+            check(Part::Events, key, stream.length, exact(self.events.exact, stream.length))
+        });
+        tape.chain(reference).chain(streams).collect()
+    }
+
     /// Tables, or keys.
     pub(crate) fn objects(&self, part: Part) -> u64 {
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
@@ -225,6 +248,13 @@ pub(crate) struct TableCheck {
     pub(crate) restored: Option<u64>,
     /// Rows that were compared by their values.
     pub(crate) compared: u64,
+}
+
+impl TableCheck {
+    /// `5`, or `5 to 7` where rows came in at the cut.
+    pub(crate) fn expected_in_words(&self) -> String {
+        super::questdb::in_words(self.expected, self.expected_most)
+    }
 }
 
 /// An instant as RFC 3339.

@@ -36,15 +36,15 @@ mod events;
 mod files;
 pub(crate) mod leftovers;
 pub(crate) mod manifest;
-mod postgres;
+pub(crate) mod postgres;
 pub(crate) mod prune;
 mod questdb;
 mod reference;
 pub(crate) mod restore;
-mod site;
+pub(crate) mod site;
 mod stage;
 pub(crate) mod store;
-mod swap;
+pub(crate) mod swap;
 pub(crate) mod verify;
 
 use std::time::Duration;

@@ -12,11 +12,12 @@ use anyhow::{Context as _, bail};
 use tripod::tape::questdb::QuestDbHttp;
 use tripod_stack::{Scratch, ServerName, Servers, Site};
 
-use super::files::{self};
-use super::postgres::{PgPlace, Recovered, Target, prepare_restore, recover};
+use super::files;
+use super::postgres::{PgPlace, Recovered, Target, prepare_restore, recover, verify_files};
 use super::site::{questdb_of, scratch_config};
 use super::store::{Backup, make_dirs};
 use super::{Part, Shown, pause};
+use crate::exit::Stop;
 
 /// QuestDB rebuilds the symbols of every table before it answers.
 const READY_WITHIN: Duration = Duration::from_mins(10);
@@ -58,13 +59,14 @@ pub(super) fn fill(backup: &Backup, scratch: &mut Scratch, parts: &[Part], shown
 }
 
 /// Recovers PostgreSQL's part beside the cluster of `place`; `aside` is a directory for the log meanwhile, and `archive`
-/// what the stack has archived since. The stack's own server may run.
+/// what the stack has archived since. The stack's own server may run. With `thorough` each file is also compared with what
+/// PostgreSQL itself wrote down when it copied it.
 pub(super) fn recover_postgres(
     backup: &Backup,
     place: &PgPlace,
     target: &Target,
-    aside: &Path,
-    archive: Option<PathBuf>,
+    (aside, archive): (&Path, Option<PathBuf>),
+    thorough: bool,
     shown: Shown<'_>,
 ) -> anyhow::Result<(PathBuf, Recovered)> {
     let unpacked = aside.join(Part::Postgres.as_str());
@@ -76,6 +78,10 @@ pub(super) fn recover_postgres(
     let base = if moved.is_ok() { cluster.clone() } else { unpacked.join("base") };
     let mut wal = vec![unpacked.join("wal")];
     wal.extend(archive);
+    if thorough && let Some(first) = verify_files(place, &base)?.first() {
+        let hint = "take another backup (`tripod backup ls`)";
+        return Err(Stop::untrue(format!("PostgreSQL's base backup is not whole: {first}"), hint).into());
+    }
     let prepared = prepare_restore(place, &base, &backup.manifest.postgres.base, &wal, target)?;
     let recovered = recover(place, &prepared, RECOVERED_WITHIN)?;
     Ok((cluster, recovered))

@@ -141,6 +141,11 @@ impl Store {
 
     /// Those that are there, the newest first. A directory that is none of ours is passed over.
     pub(crate) fn list(&self) -> anyhow::Result<Vec<Result<Backup, Broken>>> {
+        Ok(self.ids()?.into_iter().map(|id| self.read(&id)).collect())
+    }
+
+    /// The newest first.
+    fn ids(&self) -> anyhow::Result<Vec<String>> {
         let mut ids = Vec::new();
         match std::fs::read_dir(&self.dir) {
             Ok(entries) => {
@@ -153,7 +158,7 @@ impl Store {
             Err(e) => return Err(e).with_context(|| format!("cannot list {}", self.dir.display())),
         }
         ids.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(ids.into_iter().map(|id| self.read(&id)).collect())
+        Ok(ids)
     }
 
     /// The one of this id, or the newest.
@@ -179,6 +184,13 @@ impl Store {
         }
     }
 
+    /// The newest backup, and the newest proof that a restore was as it should be. Reads no manifest.
+    pub(crate) fn last(&self) -> anyhow::Result<(Option<String>, Option<Proof>)> {
+        let ids = self.ids()?;
+        let proof = ids.iter().find_map(|id| proof_in(&self.dir.join(id), id).filter(|proof| proof.ok));
+        Ok((ids.into_iter().next(), proof))
+    }
+
     fn read(&self, id: &str) -> Result<Backup, Broken> {
         let dir = self.dir.join(id);
         let broken = |why: String| Broken { id: id.to_owned(), why };
@@ -195,9 +207,7 @@ impl Store {
         if manifest.id != id {
             return Err(broken(format!("it says that it is {}", manifest.id)));
         }
-        // One that cannot be read proves nothing.
-        let proof = std::fs::read(dir.join(PROOF)).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        Ok(Backup { proof: proof.filter(|proof: &Proof| proof.id == id), dir, manifest })
+        Ok(Backup { proof: proof_in(&dir, id), dir, manifest })
     }
 
     /// Takes a backup away in one step, then removes it. Needs the lock.
@@ -226,6 +236,12 @@ impl Backup {
     pub(crate) fn proven_at(&self) -> Option<Timestamp> {
         self.proof.as_ref().filter(|proof| proof.ok).map(|proof| proof.at)
     }
+}
+
+/// What is kept beside a backup; one that cannot be read proves nothing.
+fn proof_in(dir: &Path, id: &str) -> Option<Proof> {
+    let proof: Proof = serde_json::from_slice(&std::fs::read(dir.join(PROOF)).ok()?).ok()?;
+    (proof.id == id).then_some(proof)
 }
 
 /// Makes a directory, and those above it, for the owner alone; one that is there stays as it is.

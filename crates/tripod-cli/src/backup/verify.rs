@@ -60,7 +60,7 @@ fn on_scratch(store: &Store, backup: &Backup, shown: Shown<'_>) -> anyhow::Resul
     let place = PgPlace::of(&dir)?;
     let point = &manifest.postgres.point;
     let target = Target::Point { name: point.name.clone(), timeline: point.timeline };
-    stage::recover_postgres(backup, &place, &target, &dir, None, shown)?;
+    stage::recover_postgres(backup, &place, &target, (&dir, None), true, shown)?;
     put_in_place(&place)?;
     stage::start(&mut scratch, SERVERS, shown)?;
     let restored_in = begun.elapsed();
