@@ -17,7 +17,7 @@ use std::process::{Child, ChildStdin};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::layout::{Layout, PRIVATE, make_dir};
+use crate::layout::{Layout, PRIVATE, make_dir, remove_dir};
 use crate::secrets::write_private;
 use crate::server::Servers;
 use crate::site::Site;
@@ -60,6 +60,8 @@ impl Scratch {
         for server in servers.iter().filter(|server| *server != ServerName::Postgres) {
             make_dir(&stack.layout.dir(server), PRIVATE)?;
         }
+        stack.write()?;
+        config_file::write(stack)?;
         Ok(scratch)
     }
 
@@ -188,7 +190,12 @@ impl Scratch {
         for server in ServerName::ALL {
             self.reap(server);
         }
-        if self.left { Ok(()) } else { down::remove(&self.stack).map(drop) }
+        if !self.left {
+            down::remove(&self.stack)?;
+            // With what the caller has put beside.
+            remove_dir(self.stack.layout.home())?;
+        }
+        Ok(())
     }
 }
 

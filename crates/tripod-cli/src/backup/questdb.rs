@@ -33,7 +33,7 @@ use crate::exit::Stop;
 
 /// Where barriers are written.
 const BARRIERS: &str = "tripod_backups";
-/// Rows younger than this before the cut may still be on their way in: they are counted, not compared.
+/// Rows younger than this may still be on their way in: they are a span of their own.
 const ON_THE_WAY: Duration = Duration::from_secs(5);
 /// For a row to be visible, and for a table to apply what it was given.
 const APPLIED_WITHIN: Duration = Duration::from_secs(60);
@@ -46,7 +46,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub(super) struct Before {
     tables: BTreeMap<String, TableBefore>,
     views: Vec<String>,
-    /// Spans end here.
+    /// Rows before this are no longer on their way.
     until: Timestamp,
 }
 
@@ -109,8 +109,9 @@ pub(super) fn look(http: &QuestDbHttp) -> anyhow::Result<Before> {
         let mut spans = Vec::new();
         if let Some(exact) = &exact {
             for (day, _) in days_of(http, &name)? {
-                let (from, to) = (day.begin(), day.end().min(until));
-                if from < to {
+                // What may still move stands apart, so that the rest of its day can be compared.
+                let edge = until.clamp(day.begin(), day.end());
+                for (from, to) in [(day.begin(), edge), (edge, day.end())].into_iter().filter(|(from, to)| from < to) {
                     spans.push((from, to, exact.count(http, &name, from, to)?));
                 }
             }
@@ -320,9 +321,12 @@ pub(super) fn facts(
             for (from, to, rows) in table.spans.iter().copied().filter(|(_, _, rows)| *rows > 0) {
                 let whole_day = to < before.until;
                 let same = |span: &&Span| whole_day && (span.from, span.to, span.rows) == (from, to, rows);
+                if exact.count(http, &name, from, to)? != rows {
+                    continue;
+                }
                 let checksum = match known.and_then(|known| known.spans.iter().find(same)) {
-                    Some(span) if exact.count(http, &name, from, to)? == rows => Some(span.checksum.clone()),
-                    _ => Some(exact.sum(http, &name, from, to)?).filter(|sum| sum.rows == rows).map(|sum| sum.hex()),
+                    Some(span) => Some(span.checksum.clone()),
+                    None => Some(exact.sum(http, &name, from, to)?).filter(|sum| sum.rows == rows).map(|sum| sum.hex()),
                 };
                 spans.extend(checksum.map(|checksum| Span { from, to, rows, checksum }));
                 shown.add(rows);
