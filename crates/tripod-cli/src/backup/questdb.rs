@@ -108,10 +108,14 @@ pub(super) fn look(http: &QuestDbHttp) -> anyhow::Result<Before> {
         let rows = number(http, &format!("SELECT count() FROM \"{name}\""))?;
         let mut spans = Vec::new();
         if let Some(exact) = &exact {
-            for (day, _) in days_of(http, &name)? {
+            let spans_of = match table.partition_by.as_str() {
+                "DAY" | "HOUR" => days_of(http, &name)?.iter().map(|(day, _)| (day.begin(), day.end())).collect(),
+                _ => vec![(Timestamp::EPOCH, end_of_time())],
+            };
+            for (begin, end) in spans_of {
                 // What may still move stands apart, so that the rest of its day can be compared.
-                let edge = until.clamp(day.begin(), day.end());
-                for (from, to) in [(day.begin(), edge), (edge, day.end())].into_iter().filter(|(from, to)| from < to) {
+                let edge = until.clamp(begin, end);
+                for (from, to) in [(begin, edge), (edge, end)].into_iter().filter(|(from, to)| from < to) {
                     spans.push((from, to, exact.count(http, &name, from, to)?));
                 }
             }
@@ -119,6 +123,11 @@ pub(super) fn look(http: &QuestDbHttp) -> anyhow::Result<Before> {
         tables.insert(name, TableBefore { id, directory, rows, exact, spans });
     }
     Ok(Before { tables, views, until })
+}
+
+/// Later than any row.
+fn end_of_time() -> Timestamp {
+    Timestamp::EPOCH.checked_add(Duration::from_hours(24 * 365 * 250)).unwrap_or(Timestamp::EPOCH)
 }
 
 /// The number and the directory of each table.
