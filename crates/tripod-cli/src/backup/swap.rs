@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tripod_stack::Scratch;
 
 use super::files::{sync_dir, write_synced};
+use super::store::make_dirs;
 
 const RECORD: &str = "restore.json";
 const READY: &str = "restore";
@@ -72,10 +73,12 @@ impl Move {
                     .with_context(|| format!("cannot move {} aside", self.place.display()))?;
             }
         }
+        let parent = self.place.parent().unwrap_or(Path::new("/"));
         if let Some(ready) = ready {
+            // A server's whole directory may be what was destroyed.
+            make_dirs(parent)?;
             put(ready, &self.place)?;
         }
-        let parent = self.place.parent().unwrap_or(Path::new("/"));
         if exists(parent) { sync_dir(parent) } else { Ok(()) }
     }
 }
