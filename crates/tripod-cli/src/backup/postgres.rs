@@ -21,7 +21,8 @@
 //! Timelines. Each restore begins a new timeline, numbered one above all that the archive knows, so give every `wal` list the live archive
 //! as well ([`PgPlace::archive`]) where there is one. What was recorded before the restore stays in the archive, on its
 //! own timeline: restoring once more to a moment before or after the fork follows the timeline that was in use at that
-//! moment, not the newest one.
+//! moment, not the newest one. A restored copy on trial has a newer timeline than the original: ask it by [`PgPlace::ask`], or by
+//! `Postgres::open_copy`; any other handle would make this process take it for the server that has replaced the original.
 
 mod archive;
 mod base;
@@ -92,7 +93,8 @@ impl PgPlace {
         Ok(self.stack.make_restore_dir()?)
     }
 
-    /// Asks the server as its superuser, on a thread of its own.
+    /// Asks the server as its superuser, on a thread of its own. It may be a copy: this process does not take it for the
+    /// server that has replaced the original.
     pub(super) fn ask<T: Send>(
         &self,
         what: &'static str,
@@ -103,7 +105,7 @@ impl PgPlace {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.context("cannot start the runtime")?;
             Ok(runtime.block_on(async {
-                let postgres = Postgres::open_as(&self.config, Login::Admin, deadline)?;
+                let postgres = Postgres::open_copy(&self.config, Login::Admin, deadline)?;
                 postgres.call(what, work).await
             })?)
         };

@@ -19,6 +19,9 @@ use super::wal::{self, Chain, Lsn, SegmentSize, Stretch};
 use super::{BaseBackup, PgPlace, moment, timeline};
 use crate::exit::Stop;
 
+/// Characters of a moment up to its microseconds.
+const MICROSECONDS: usize = "2026-11-23T10:00:00.123456".len();
+
 /// Where a recovery is to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
@@ -180,11 +183,7 @@ pub(crate) fn recover(place: &PgPlace, prepared: &Prepared, deadline: Duration) 
     let mut settings = vec![("recovery_target_timeline", prepared.chain.timeline().to_string())];
     match &prepared.target {
         Target::Point { name, .. } => settings.push(("recovery_target_name", name.clone())),
-        // Read to the nanosecond, PostgreSQL would round up.
-        Target::Time(at) => {
-            let text = at.to_string();
-            settings.push(("recovery_target_time", format!("{}Z", text.get(..26).unwrap_or(&text))));
-        }
+        Target::Time(at) => settings.push(("recovery_target_time", as_setting(*at))),
         Target::Latest => {}
     }
     let missing = place.stack.restore_dir().join("tripod-restore/missing");
@@ -299,6 +298,12 @@ fn in_log(text: &str) -> Option<Timestamp> {
     moment_of(day, time.trim_end_matches("+00"))
 }
 
+/// To the microsecond: PostgreSQL would round up what is finer. It knows no `Z` before it has read its settings.
+fn as_setting(at: Timestamp) -> String {
+    let text = at.to_string();
+    format!("{}+00", text.get(..MICROSECONDS).unwrap_or(&text))
+}
+
 /// A day and a time of it, in UTC.
 pub(super) fn moment_of(day: &str, time: &str) -> Option<Timestamp> {
     format!("{day}T{time}Z").parse().ok()
@@ -342,6 +347,12 @@ fn copy_file(from: &Path, to: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_is_cut_at_its_microseconds() {
+        assert_eq!(as_setting("2026-11-23T10:00:00.123456999Z".parse().unwrap()), "2026-11-23T10:00:00.123456+00");
+        assert_eq!(in_log("2026-11-23 10:00:00.1+00"), Some("2026-11-23T10:00:00.1Z".parse().unwrap()));
+    }
 
     #[test]
     fn where_a_recovery_ended_is_read_from_what_the_server_said() {

@@ -195,6 +195,14 @@ fn a_backup_under_writes_is_restored_to_a_point_a_time_and_the_end_row_by_row() 
         .output()
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "tripod_bot", "{output:?}");
+    // Of a process that has seen the copies, the original is still the one to write to.
+    source.sql("INSERT INTO public.numbered (n) VALUES (-1)");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let bot = Postgres::open_as(&source.place.config, Login::Admin, LONG).unwrap();
+        let sql = "DELETE FROM public.numbered WHERE n = -1";
+        bot.call("write", async |client| Ok(client.execute(sql, &[]).await?)).await.unwrap();
+    });
     assert_eq!(source.rows(), (1..=all + 1).collect::<Vec<_>>(), "the source goes on as it was");
 
     // The server itself says so too where a moment is in the log and before the end of the copy.
