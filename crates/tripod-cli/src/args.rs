@@ -3,6 +3,7 @@
 //! Constraints: names, exit codes and `--json` fields are a contract (golden tests freeze them). Every command takes
 //! the same global arguments. No secret is ever an argument: arguments show in the process list.
 
+mod backup;
 mod tape;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use tripod::Timestamp;
 use crate::drill;
 use crate::replay::pace::Rate;
 
+pub(crate) use backup::{Backup, Chosen, Prune, Restore};
 pub(crate) use tape::{Bot, Deliver, Export, Journal, Quarantine, Query, Redeliver, Retention, Tape};
 
 /// The data layer a Solana trading system stands on: QuestDB, PostgreSQL, Redis.
@@ -70,6 +72,9 @@ pub(crate) enum Command {
     Journal(Journal),
     /// Deliver a bot's rows without the bot: after it died, until ^C or until nothing is left
     Deliver(Deliver),
+    /// Backups of the three stores as one, proven by a restore
+    #[command(subcommand)]
+    Backup(Backup),
     /// Rehearse a failure on the local stack under load, and prove what was promised for it
     #[command(subcommand)]
     Drill(Drill),

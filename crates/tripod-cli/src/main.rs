@@ -8,6 +8,7 @@
 
 mod archive;
 mod args;
+mod backup;
 mod bench;
 mod commands;
 mod drill;

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use crate::ServerName;
 
+/// How much of a long text an error shows.
+const LAST_LINES: usize = 12;
+
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -112,6 +115,14 @@ pub enum Error {
         /// The last lines of it.
         tail: String,
     },
+    /// A cluster did not recover from its base backup and the archive.
+    #[error("PostgreSQL did not recover; its log {log} ends with:\n{}", last_lines(said), log = log.display())]
+    Recovery {
+        /// Its log file.
+        log: PathBuf,
+        /// What it said, all of it but for what is too long ago.
+        said: String,
+    },
     /// The background process that keeps the servers running could not be started, or ended.
     #[error("the supervisor ended; its log {log} ends with:\n{tail}", log = log.display())]
     Supervisor {
@@ -159,6 +170,11 @@ fn missing(what: &str, looked: &str, wrong: Option<&str>) -> String {
     }
 }
 
+fn last_lines(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+}
+
 impl Error {
     /// The next step, where there is one to name.
     #[must_use]
@@ -197,6 +213,7 @@ impl Error {
             Self::Failed { log, .. } | Self::NotReady { log, .. } | Self::Supervisor { log, .. } => {
                 format!("read {}, then run `tripod up` again", log.display())
             }
+            Self::Recovery { log, .. } => format!("read {}; nothing was replaced", log.display()),
             Self::StillRunning { .. } => {
                 "look at them with `ps -o pid,stat,wchan,args -p`, then run `tripod down` again".to_owned()
             }

@@ -2,13 +2,19 @@
 //!
 //! Constraints: PostgreSQL refuses to run as root, so root drops to an unprivileged account, which must own the data.
 //! A cluster appears at once or not at all: it is made under another name and renamed when its roles and its database
-//! are in it. No password is on a command line: the administrator's goes in by a file, the bot's by standard input.
+//! are in it. No password is on a command line: the administrator's goes in by a file, the others by standard input.
 //!
 //! ```text
 //! PLACE/data                        the cluster; PLACE is DATA/stack/postgres or /var/lib/tripod/tripod-ID
 //! PLACE/tripod-ID-initdb            the cluster while it is made
+//! PLACE/archive                     its finished log, see `archive`
+//! PLACE/pgpass                      the logins of the administrator and of base backups, for PostgreSQL's own programs
 //! SOCKETS/postgres/.s.PGSQL.PORT    its unix socket
 //! ```
+
+mod archive;
+mod place;
+mod recovery;
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -19,19 +25,24 @@ use std::time::Duration;
 use crate::error::{During as _, Error, Result};
 use crate::layout::remove_dir;
 use crate::programs::{major, named, not_it, path_dirs, version_line, why_not};
-use crate::secrets::write_private;
+use crate::secrets::{Secret, write_private};
 use crate::server::{Probe, clean_command};
 use crate::state::{Programs, Stack};
 use crate::wait::Deadline;
-use crate::{Owner, ServerName, process, versions};
+use crate::{Owner, ServerName, process, stop, versions};
 
 const POSTGRESQL_CONF: &str = include_str!("../conf/postgres/postgresql.conf");
 const PG_HBA_CONF: &str = include_str!("../conf/postgres/pg_hba.conf");
+
+pub(crate) use archive::make as make_archive;
+pub use place::PostgresPlace;
 
 /// The superuser, who owns the schema.
 pub(crate) const ADMIN: &str = "tripod_admin";
 /// The bot's login; `tripod migrate` gives it its rights.
 pub(crate) const BOT: &str = "tripod_bot";
+/// The login for base backups; replication is all that it may do.
+pub(crate) const BACKUP: &str = "tripod_backup";
 /// The database.
 pub(crate) const DATABASE: &str = "tripod";
 
@@ -85,29 +96,72 @@ fn data(stack: &Stack) -> PathBuf {
     stack.state.places.postgres.join("data")
 }
 
+/// Gives the login for base backups its password where an older version made the stack.
+pub(crate) fn make_ready(stack: &mut Stack) -> Result<()> {
+    if stack.state.passwords.postgres_backup.is_none() {
+        stack.state.passwords.postgres_backup = Some(Secret::fresh()?);
+        stack.state.logins_are_old |= data(stack).exists();
+    }
+    Ok(())
+}
+
+/// Whether an older version, which archived nothing, has written its settings and its logins.
+pub(crate) fn is_outdated(stack: &Stack) -> bool {
+    let old = || {
+        let conf = std::fs::read_to_string(data(stack).join("postgresql.conf")).unwrap_or_default();
+        stack.state.passwords.postgres_backup.is_none() || !conf.contains("\narchive_command = ")
+    };
+    stack.state.servers.postgres && data(stack).exists() && old()
+}
+
 /// Makes the cluster where there is none, and writes its config files.
 pub(crate) fn prepare(stack: &Stack) -> Result<()> {
     let data = data(stack);
     if !data.exists() {
         make(stack, &data)?;
     } else if stack.state.logins_are_old {
+        // Only a server in single-user mode takes them, and it must be the only one on these data.
+        stop::stop(stack, &[ServerName::Postgres])?;
+        remove_if_there(&data.join("postmaster.pid"))?;
         renew_logins(stack, &data)?;
     }
+    make_archive(stack)?;
+    configure(stack, &data)
+}
+
+/// Writes the config files of a cluster.
+fn configure(stack: &Stack, data: &Path) -> Result<()> {
     let owner = stack.state.account.as_ref();
     let port = stack.state.ports.postgres;
-    let durable = match stack.state.owner {
-        Owner::Operator => "on",
-        Owner::Test => "off",
-    };
+    let durable = durable(stack);
     let sockets = stack.state.places.postgres_sockets();
     // A list of directories, in which each may stand in double quotes.
     let own = format!(
         "\n# This stack's own; written at each `tripod up`.\nport = {port}\nunix_socket_directories = '\"{}\"'\n\
-         unix_socket_permissions = 0770\nfsync = {durable}\nfull_page_writes = {durable}\n",
-        sockets.display().to_string().replace('\\', "\\\\").replace('"', "\"\"").replace('\'', "''")
+         unix_socket_permissions = 0770\nfsync = {durable}\nfull_page_writes = {durable}\n{}",
+        sockets.display().to_string().replace('\\', "\\\\").replace('"', "\"\"").replace('\'', "''"),
+        archive::setting(stack, data)?,
     );
     write_private(&data.join("postgresql.conf"), &format!("{POSTGRESQL_CONF}{own}"), owner)?;
-    write_private(&data.join("pg_hba.conf"), PG_HBA_CONF, owner)
+    write_private(&data.join("pg_hba.conf"), PG_HBA_CONF, owner)?;
+    let pass = [
+        (ADMIN, Some(&stack.state.passwords.postgres_admin)),
+        (BACKUP, stack.state.passwords.postgres_backup.as_ref()),
+    ];
+    let lines = pass.iter().filter_map(|(user, secret)| Some(format!("*:*:*:{user}:{}\n", secret.as_ref()?.expose())));
+    write_private(&pass_file(stack), &lines.collect::<String>(), owner)
+}
+
+/// `on` where what was acknowledged must survive a loss of power.
+fn durable(stack: &Stack) -> &'static str {
+    match stack.state.owner {
+        Owner::Operator => "on",
+        Owner::Test => "off",
+    }
+}
+
+fn pass_file(stack: &Stack) -> PathBuf {
+    stack.state.places.postgres.join("pgpass")
 }
 
 fn make(stack: &Stack, data: &Path) -> Result<()> {
@@ -117,10 +171,7 @@ fn make(stack: &Stack, data: &Path) -> Result<()> {
     if let Some(account) = owner.filter(|account| !account.can_enter(place)) {
         return Err(setup(format!("{} cannot be entered by its account `{}`", place.display(), account.name)));
     }
-    // What an `up` that was killed may have left.
-    let leftovers = || process::all(id).into_iter().filter(|left| left.is_tool()).collect::<Vec<_>>();
-    process::signal(id, &leftovers(), rustix::process::Signal::KILL);
-    process::gone(Deadline::after(LEFTOVERS_END), leftovers);
+    end_leftovers(stack);
     let new = place.join(process::initdb_tag(id));
     remove_dir(&new)?;
     let password_file = place.join("password");
@@ -146,39 +197,54 @@ fn make(stack: &Stack, data: &Path) -> Result<()> {
     std::fs::remove_file(&password_file).during("remove", &password_file)?;
     made?;
 
-    // With `-j` a statement ends at a semicolon that an empty line follows.
-    let sql = format!(
-        "CREATE DATABASE {DATABASE};\n\nCREATE ROLE {BOT} LOGIN PASSWORD '{}';\n\n",
-        stack.state.passwords.postgres_bot.expose()
-    );
-    let mut single = tool(stack, "postgres");
-    single.args(["--single", "-j", "-c", "log_min_error_statement=panic", "-c", "password_encryption=scram-sha-256"]);
-    if stack.state.owner == Owner::Test {
-        single.args(["-c", "fsync=off"]);
-    }
-    single.arg("-D").arg(&new).arg("postgres");
-    run(single, &sql).map_err(|words| setup(format!("making database and role: {words}")))?;
+    single_user(stack, &new, &format!("CREATE DATABASE {DATABASE};\n\n{}", logins(stack)))
+        .map_err(|words| setup(format!("making database and roles: {words}")))?;
     std::fs::rename(&new, data).during("rename", &new)
+}
+
+/// Ends what an `up` or a recovery that was killed may have left.
+fn end_leftovers(stack: &Stack) {
+    let id = &stack.state.id;
+    let leftovers = || process::all(id).into_iter().filter(|left| left.is_tool()).collect::<Vec<_>>();
+    process::signal(id, &leftovers(), rustix::process::Signal::KILL);
+    process::gone(Deadline::after(LEFTOVERS_END), leftovers);
 }
 
 /// Gives the roles of a cluster that is there the passwords of this stack. No server runs on it.
 fn renew_logins(stack: &Stack, data: &Path) -> Result<()> {
-    remove_if_there(&data.join("postmaster.pid"))?;
-    let passwords = &stack.state.passwords;
-    let sql = format!(
-        "ALTER ROLE {ADMIN} PASSWORD '{}';\n\nALTER ROLE {BOT} PASSWORD '{}';\n\n",
-        passwords.postgres_admin.expose(),
-        passwords.postgres_bot.expose()
-    );
-    let mut single = tool(stack, "postgres");
-    single.args(["--single", "-j", "-c", "log_min_error_statement=panic", "-c", "password_encryption=scram-sha-256"]);
-    // Known as a tool of this stack by that.
-    single.arg("-c").arg(format!("cluster_name={}", process::initdb_tag(&stack.state.id)));
-    single.arg("-D").arg(data).arg("postgres");
-    run(single, &sql).map_err(|words| Error::Setup {
+    single_user(stack, data, &logins(stack)).map_err(|words| Error::Setup {
         server: ServerName::Postgres,
         what: format!("the data in {} got no new passwords: {words}", data.display()),
     })
+}
+
+/// The statements that make each login what it must be, whatever there is.
+fn logins(stack: &Stack) -> String {
+    let passwords = &stack.state.passwords;
+    let login = |name: &str, rights: &str, secret: &Secret| {
+        format!(
+            "DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}') THEN CREATE ROLE {name}; \
+             END IF; END$$;\n\nALTER ROLE {name} LOGIN {rights} PASSWORD '{}';\n\n",
+            secret.expose()
+        )
+    };
+    let mut sql = login(ADMIN, "", &passwords.postgres_admin) + &login(BOT, "", &passwords.postgres_bot);
+    if let Some(secret) = &passwords.postgres_backup {
+        sql += &login(BACKUP, "REPLICATION", secret);
+    }
+    sql
+}
+
+/// Runs `sql` on a cluster on which no server runs; PostgreSQL's words where it fails.
+fn single_user(stack: &Stack, data: &Path, sql: &str) -> Result<(), String> {
+    let mut single = tool(stack, "postgres");
+    // With `-j` a statement ends at a semicolon that an empty line follows.
+    single.args(["--single", "-j", "-c", "log_min_error_statement=panic", "-c", "password_encryption=scram-sha-256"]);
+    // Known as a tool of this stack by that.
+    single.arg("-c").arg(format!("cluster_name={}", process::initdb_tag(&stack.state.id)));
+    single.arg("-c").arg(format!("fsync={}", durable(stack)));
+    single.arg("-D").arg(data).arg("postgres");
+    run(single, sql)
 }
 
 fn remove_if_there(path: &Path) -> Result<()> {

@@ -14,8 +14,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::{During as _, Error, Result};
 use crate::ports::Held;
-use crate::postgres::{ADMIN, says_ready, tool};
-use crate::secrets::write_private;
+use crate::postgres::{BACKUP, says_ready, tool};
+use crate::secrets::{Secret, write_private};
 use crate::server::open_log;
 use crate::state::Stack;
 use crate::wait::{Deadline, until};
@@ -56,8 +56,8 @@ impl Standby {
         let held = Held::find()?;
         let port = held.number()?;
         let mut copy = tool(stack, "pg_basebackup");
-        copy.env("PGPASSWORD", stack.state.passwords.postgres_admin.expose());
-        copy.args(["-R", "-X", "stream", "-c", "fast", "--no-sync", "-U", ADMIN]).arg("-h").arg(&sockets);
+        copy.env("PGPASSWORD", stack.state.passwords.postgres_backup.as_ref().map_or("", Secret::expose));
+        copy.args(["-R", "-X", "stream", "-c", "fast", "--no-sync", "-U", BACKUP]).arg("-h").arg(&sockets);
         copy.arg("-p").arg(stack.state.ports.postgres.to_string()).arg("-D").arg(&data);
         run(copy)?;
         let conf = data.join("postgresql.conf");

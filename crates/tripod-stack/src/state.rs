@@ -52,7 +52,7 @@ pub(crate) struct State {
     /// Who PostgreSQL runs as, where that is not the caller.
     pub(crate) account: Option<Account>,
     pub(crate) programs: Programs,
-    /// Whether PostgreSQL's data have passwords of a state that was lost; they get the ones above.
+    /// Whether PostgreSQL's data have passwords of a state that was lost, or lack a login; they get the ones above.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) logins_are_old: bool,
 }
@@ -125,6 +125,9 @@ pub(crate) struct Passwords {
     pub(crate) events_sentinel: Option<Secret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) events_replica: Option<Secret>,
+    /// Base backups; none in a state of an older version, until the next `up`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) postgres_backup: Option<Secret>,
 }
 
 /// Where the programs were found at the last `up`; the supervisor starts exactly these.
@@ -215,6 +218,7 @@ impl Stack {
                 events_admin: Secret::fresh()?,
                 events_sentinel: None,
                 events_replica: None,
+                postgres_backup: Some(Secret::fresh()?),
             },
             events_primary: None,
             places: places::Places::choose(layout, &id, account.as_ref()),

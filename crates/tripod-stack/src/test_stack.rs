@@ -12,7 +12,6 @@
 //! ```
 
 use std::collections::HashMap;
-use std::fmt;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -26,14 +25,14 @@ use rustix::process::Signal;
 use crate::error::{During as _, Error, Result};
 use crate::layout::Layout;
 use crate::places::Places;
-use crate::secrets::Secret;
+use crate::site::Login;
 use crate::server::Servers;
 use crate::state::Stack;
 use crate::supervisor::Place;
 use crate::up::LogEnds;
 use crate::wait::Deadline;
 use crate::{
-    Owner, ServerName, ServerState, check, down, postgres, process, questdb, redis, replication, stop, supervisor, up,
+    Owner, ServerName, ServerState, check, down, process, replication, stop, supervisor, up,
 };
 
 /// Time for a start of everything on a machine that builds at the same time.
@@ -45,28 +44,6 @@ const KEPT_MAX: usize = 8;
 /// Directories of tests begin with this.
 const PREFIX: &str = "tripod-test-";
 const GUARDIAN: &str = include_str!("guardian.sh");
-
-/// A user and a password.
-#[derive(Clone)]
-pub struct Login {
-    /// The user.
-    pub user: &'static str,
-    secret: Secret,
-}
-
-impl Login {
-    /// The password, in the clear.
-    #[must_use]
-    pub fn password(&self) -> &str {
-        self.secret.expose()
-    }
-}
-
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
-    }
-}
 
 /// Servers of a test's own. Dropping it ends them and removes their directory; keeps the directory and prints where it
 /// is when the test panics.
@@ -224,10 +201,7 @@ impl TestStack {
     /// Where a server keeps its data: QuestDB's root, PostgreSQL's cluster, the directory of a Redis.
     #[must_use]
     pub fn data_path(&self, server: ServerName) -> PathBuf {
-        match server {
-            ServerName::Postgres => self.stack.state.places.postgres.join("data"),
-            _ => self.stack.layout.dir(server),
-        }
+        self.stack.data_path(server)
     }
 
     /// `127.0.0.1:port`: of HTTP for QuestDB.
@@ -261,27 +235,13 @@ impl TestStack {
     /// The bot's login; QuestDB has one for both.
     #[must_use]
     pub fn bot(&self, server: ServerName) -> Login {
-        let passwords = &self.stack.state.passwords;
-        let (user, secret) = match server {
-            ServerName::QuestDb => (questdb::USER, &passwords.questdb),
-            ServerName::Postgres => (postgres::BOT, &passwords.postgres_bot),
-            ServerName::RedisPrices => (redis::BOT, &passwords.prices_bot),
-            _ => (redis::BOT, &passwords.events_bot),
-        };
-        Login { user, secret: secret.clone() }
+        self.stack.bot(server)
     }
 
     /// The administrator's login.
     #[must_use]
     pub fn admin(&self, server: ServerName) -> Login {
-        let passwords = &self.stack.state.passwords;
-        let (user, secret) = match server {
-            ServerName::QuestDb => (questdb::USER, &passwords.questdb),
-            ServerName::Postgres => (postgres::ADMIN, &passwords.postgres_admin),
-            ServerName::RedisPrices => (redis::ADMIN, &passwords.prices_admin),
-            _ => (redis::ADMIN, &passwords.events_admin),
-        };
-        Login { user, secret: secret.clone() }
+        self.stack.admin(server)
     }
 
     /// The main process of a server, while it lives.
@@ -398,7 +358,7 @@ fn kept_by_wish() -> bool {
 }
 
 /// Starts the guardian of a stack, before anything else of it is started.
-fn guard(stack: &Stack) -> Result<(Child, ChildStdin)> {
+pub(crate) fn guard(stack: &Stack) -> Result<(Child, ChildStdin)> {
     use std::os::unix::process::CommandExt as _;
     let shell = Path::new("/bin/sh");
     let mut command = Command::new(shell);
@@ -442,7 +402,7 @@ fn sweep(temp: &Path) {
 }
 
 /// Best effort, and perhaps at the same time as its guardian or another test.
-fn remove_left(dir: &Path) {
+pub(crate) fn remove_left(dir: &Path) {
     if let Some(stack) = Layout::of(dir).ok().and_then(|layout| Stack::read(&layout).ok().flatten()) {
         let _ = stop::kill_rest(&stack);
         let _ = down::remove(&stack);

@@ -29,7 +29,7 @@ use crate::server::{Probe, Servers};
 use crate::state::{Lock, Stack};
 use crate::supervisor::Place;
 use crate::wait::{Deadline, pause};
-use crate::{ServerName, config_file, down, endings, process, replication, stop, strays, supervisor};
+use crate::{ServerName, config_file, down, endings, postgres, process, replication, stop, strays, supervisor};
 
 /// Time for everything; the first start on a busy machine takes ten seconds.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -136,10 +136,15 @@ pub fn up(options: &Options) -> Result<UpReport> {
     };
     let servers = stack.state.servers.and(options.servers);
     let supervisor = supervisor::holder(&layout)?.filter(|pid| *pid != 0);
-    if let Some(pid) = supervisor.filter(|_| stack.state.wanted && servers == stack.state.servers) {
+    // Settings of an older version, among them some that only a restart changes.
+    let outdated = born && postgres::is_outdated(&stack);
+    if let Some(pid) = supervisor.filter(|_| !outdated && stack.state.wanted && servers == stack.state.servers) {
         let found: Vec<_> = servers.iter().map(|server| look(&stack, server, true, ANSWER_WITHIN)).collect();
         if found.iter().all(|server| server.state == RunState::Running) {
             config_file::write(&stack)?;
+            if servers.postgres {
+                postgres::make_archive(&stack)?;
+            }
             return Ok(UpReport { servers: found, supervisor_pid: pid, took: deadline.waited(), ..report });
         }
     }
@@ -156,6 +161,12 @@ pub fn up(options: &Options) -> Result<UpReport> {
         // It has a config and users without replication, and must not be without a supervisor when it is ended.
         let _place = Place::clear(&layout)?;
         stop::stop(&stack, &[ServerName::RedisEvents])?;
+    }
+    if outdated {
+        let _place = Place::clear(&layout)?;
+        if !stop::stop(&stack, &[ServerName::Postgres])?.is_empty() {
+            report.notes.push("PostgreSQL was restarted: it ran with the settings of an older version".to_owned());
+        }
     }
     let ran: HashSet<ServerName> = running(&stack).collect();
     report.started = servers.iter().filter(|server| !ran.contains(server)).collect();
@@ -219,6 +230,7 @@ pub(crate) fn ready_to_start(stack: &mut Stack) -> Result<()> {
         }
     }
     replication::make_ready(stack)?;
+    postgres::make_ready(stack)?;
     config_file::check(stack)?;
     let mut places = vec![stack.layout.home().to_owned()];
     places.extend(

@@ -53,6 +53,8 @@ pub struct Config {
     pub prices: Prices,
     /// Event streams.
     pub events: Events,
+    /// Backups of the local stack.
+    pub backup: Backup,
 }
 
 /// `[journal]`
@@ -286,6 +288,15 @@ pub struct Events {
     pub key_prefix: String,
 }
 
+/// `[backup]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Backup {
+    /// Directory of the backups. Relative to the config file.
+    pub dir: PathBuf,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -298,6 +309,7 @@ impl Default for Config {
             redis: RedisPair::default(),
             prices: Prices::default(),
             events: Events::default(),
+            backup: Backup::default(),
         }
     }
 }
@@ -421,6 +433,12 @@ impl Default for Events {
     }
 }
 
+impl Default for Backup {
+    fn default() -> Self {
+        Self { dir: "backups".into() }
+    }
+}
+
 impl Config {
     /// Reads `path`, lets `TRIPOD__SECTION__KEY` variables of the environment override it, reads password files, and
     /// checks every value. Relative paths in the file are relative to the file.
@@ -482,6 +500,7 @@ impl Config {
     fn resolve(&mut self, base: &Path) -> Result<(), Error> {
         self.journal.dir = base.join(&self.journal.dir);
         self.retention.archive_dir = base.join(&self.retention.archive_dir);
+        self.backup.dir = base.join(&self.backup.dir);
         let read = |secret: &mut SecretString, file: &Option<PathBuf>| -> Result<()> {
             if let Some(file) = file {
                 let file = base.join(file);

@@ -1,16 +1,19 @@
-//! What bots, drills and benchmarks left in the stack's own directory; it goes with a wipe.
+//! What bots, drills, benchmarks and interrupted restores left in the stack's own directory; it goes with a wipe.
 //!
 //! Constraints: nothing is taken from under a bot that runs. Journals elsewhere (`journal.dir`) belong to their bots and
 //! stay; a link is never followed.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use rustix::fs::{FlockOperation, flock};
 
+use crate::backup::swap;
+
 /// The directories that commands and bots make beside the servers' own.
-const NAMES: [&str; 3] = ["journals", "drills", "bench"];
+const NAMES: [&str; 4] = ["journals", "drills", "bench", "restore"];
 
 /// The lock files of a journal that somebody holds right now, in the journals of this directory.
 pub(super) fn held_lock(data: &Path) -> anyhow::Result<Option<PathBuf>> {
@@ -34,6 +37,11 @@ pub(super) fn remove(data: &Path) -> anyhow::Result<()> {
     for dir in NAMES.map(|name| data.join(name)).into_iter().filter(|dir| is_directory(dir)) {
         fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }
+    let record = swap::record_path(data);
+    match fs::remove_file(&record) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e).with_context(|| format!("cannot remove {}", record.display())),
+        _ => Ok(()),
+    }?;
     // Stays where somebody keeps something else in it.
     let _ = fs::remove_dir(data);
     Ok(())

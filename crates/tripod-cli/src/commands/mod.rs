@@ -1,5 +1,6 @@
 //! One file per command; each gives an [`Exit`] or an error that `exit.rs` turns into words and a code.
 
+mod backup;
 mod bench;
 mod config;
 mod deliver;
@@ -43,6 +44,7 @@ pub(crate) fn run(arguments: Arguments, output: Output) -> anyhow::Result<Exit> 
         Command::Tape(command) => block_on(tape::run(command, &global, output)),
         Command::Journal(command) => journal::run(&command, &global, output),
         Command::Deliver(arguments) => block_on(deliver::run(&arguments, &global, output)),
+        Command::Backup(command) => backup::run(&command, &global, output),
         Command::Drill(command) => drill::run(&command, &global, output),
         Command::Bench(command) => bench::run(&command, &global, output),
         Command::Tokens(command) => block_on(tokens::run(command, &global, output)),

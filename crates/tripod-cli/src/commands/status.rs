@@ -16,9 +16,10 @@ use tripod::health::Component;
 use tripod::ledger::{self, LedgerRow};
 use tripod::settings::AppliedSettings;
 use tripod::tape::SinkStatus;
-use tripod::{Server, Timestamp};
+use tripod::{Config, Server, Timestamp};
 
 use crate::args::Global;
+use crate::backup::store::Store;
 use crate::exit::Exit;
 use crate::output::Output;
 use servers::{ServerStatus, State};
@@ -42,11 +43,22 @@ struct Status {
     ok: bool,
 }
 
-/// There is no backup command yet, so there is no backup to speak of.
+/// What stands in the directory of backups.
 #[derive(Debug, Default, Serialize)]
 struct Backup {
     last_id: Option<String>,
+    /// The newest backup that a restore on servers of its own has proven, and when it did.
+    last_proven_id: Option<String>,
     last_proven_at: Option<String>,
+}
+
+impl Backup {
+    fn look(config: &Config) -> anyhow::Result<Self> {
+        let (last_id, proof) = Store::new(&config.backup.dir).last()?;
+        let proven = proof.map(|proof| (proof.id, proof.at.to_string()));
+        let (last_proven_id, last_proven_at) = proven.unzip();
+        Ok(Self { last_id, last_proven_id, last_proven_at })
+    }
 }
 
 pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit> {
@@ -81,7 +93,7 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
     let ok = servers.iter().all(|server| server.state == State::Running) && alarms.is_empty();
     let nothing_answers = servers.iter().all(|server| server.state == State::Unreachable);
     let status =
-        Status { servers, ledger, sinks, streams, components, settings, backup: Backup::default(), alarms, notes, ok };
+        Status { servers, ledger, sinks, streams, components, settings, backup: Backup::look(&config)?, alarms, notes, ok };
     output.result(&status, || words::words(&status))?;
     Ok(match (ok, nothing_answers) {
         (true, _) => Exit::Done,

@@ -4,6 +4,7 @@ use serde::Serialize;
 use tripod_stack::{Options, RunState, ServerState};
 
 use super::leftovers;
+use crate::backup::leftovers as backup;
 use crate::args::{Down, Global, Up as UpArguments};
 use crate::exit::{Exit, Stop};
 use crate::output::{self, Output};
@@ -25,6 +26,9 @@ pub(super) fn up(arguments: &UpArguments, global: &Global, output: Output) -> an
         )
         .into());
     }
+    if let Some(done) = backup::go_on_with_moves(&global.data)? {
+        output.say(format!("note: {done}"));
+    }
     let spinner = output.spinner("starting QuestDB, PostgreSQL and Redis");
     let mut options = Options::new(&global.data);
     options.servers.events_ha = arguments.ha;
@@ -33,6 +37,9 @@ pub(super) fn up(arguments: &UpArguments, global: &Global, output: Output) -> an
     let report = report?;
     for note in &report.notes {
         output.say(format!("note: {note}"));
+    }
+    for done in backup::after_up(&global.data)? {
+        output.say(format!("note: {done}"));
     }
     let document = Up {
         servers: &report.servers,

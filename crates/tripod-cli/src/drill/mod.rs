@@ -17,6 +17,7 @@
 //! table and the journals are removed afterwards, unless a promise was broken.
 
 mod child;
+mod destroy_and_restore;
 mod disk;
 mod events_report;
 mod fill_disk;
@@ -83,10 +84,12 @@ pub(crate) enum Drill {
     FillDisk,
     /// QuestDB is away for a while (--seconds)
     Outage,
+    /// All data of the three servers are destroyed, and restored from a backup; on servers of the drill's own
+    DestroyAndRestore,
 }
 
 impl Drill {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::KillBot,
         Self::KillQuestdb,
         Self::KillBoth,
@@ -98,6 +101,7 @@ impl Drill {
         Self::TrimUnread,
         Self::SlowNetwork,
         Self::StallPostgres,
+        Self::DestroyAndRestore,
     ];
 
     /// The name that is typed.
@@ -114,6 +118,7 @@ impl Drill {
             Self::SuspendTable => "suspend-table",
             Self::FillDisk => "fill-disk",
             Self::Outage => "outage",
+            Self::DestroyAndRestore => "destroy-and-restore",
         }
     }
 
@@ -131,6 +136,7 @@ impl Drill {
             Self::SuspendTable => "QuestDB suspends a table, answers OK and shows nothing",
             Self::FillDisk => "the disk is full",
             Self::Outage => "QuestDB is away for a while",
+            Self::DestroyAndRestore => "the data of all servers are destroyed",
         }
     }
 
@@ -158,6 +164,10 @@ impl Drill {
             Self::SuspendTable => "it is said; every row is kept and visible again by itself, once, as it was recorded",
             Self::FillDisk => "it is said, or trading is to stop; with space again every row is in QuestDB, once",
             Self::Outage => "record() does not wait, memory does not grow, each row is accounted for, none is lost",
+            Self::DestroyAndRestore => {
+                "the backup restores; every row recorded before and after it is back, once; without the journal it is \
+                 said from when rows are missing"
+            }
         }
     }
 
@@ -167,7 +177,7 @@ impl Drill {
             Self::KillBot | Self::PoisonRow | Self::TrimUnread => 5,
             Self::KillQuestdb | Self::KillBoth | Self::KillRedisPrimary | Self::SlowNetwork | Self::StallPostgres => 3,
             Self::SuspendTable | Self::FillDisk => 2,
-            Self::Outage => 1,
+            Self::Outage | Self::DestroyAndRestore => 1,
         }
     }
 
@@ -207,6 +217,9 @@ pub(crate) fn run(drill: Drill, extent: Extent, global: &Global, bar: &ProgressB
     let rounds = extent.rounds;
     match drill {
         Drill::SlowNetwork => slow_network::run(rounds, global, bar).map(Outcome::Prices),
+        Drill::DestroyAndRestore => {
+            destroy_and_restore::run(global, rounds, bar).map(Box::new).map(Outcome::Rows)
+        }
         Drill::KillRedisPrimary | Drill::TrimUnread => run_events(drill, rounds, global, bar).map(Outcome::Events),
         _ => run_rows(drill, extent, global, bar).map(Box::new).map(Outcome::Rows),
     }

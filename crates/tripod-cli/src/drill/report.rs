@@ -3,6 +3,7 @@
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::destroy_and_restore::Destroyed;
 use super::row::{ROWS_PER_SECOND, THREADS};
 use super::scene::{Judged, Scene};
 use super::stall_postgres::{Calls, FIRST_GOOD_WITHIN_MS, LATE_MS};
@@ -39,6 +40,9 @@ pub(crate) struct Report {
     calls: Option<Calls>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outage: Option<Outage>,
+    /// What restores did besides; only where everything was destroyed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    destroyed: Option<Destroyed>,
     /// Whether recorded = pending + delivered + visible + quarantined + dropped, and nothing is pending.
     ledger_adds_up: bool,
     seed: u64,
@@ -166,11 +170,20 @@ impl Report {
             breaks,
             calls,
             outage,
+            destroyed: None,
             ledger_adds_up,
             seed: scene.recipe.seed,
             evidence: None,
             broken,
         }
+    }
+
+    /// With what restores did besides.
+    pub(super) fn with(mut self, destroyed: Destroyed) -> Self {
+        self.broken.extend(destroyed.broken.iter().cloned());
+        self.ok &= destroyed.broken.is_empty();
+        self.destroyed = Some(destroyed);
+        self
     }
 
     pub(crate) fn words(&self) -> String {
@@ -211,6 +224,7 @@ impl Report {
             );
         }
         text += &self.outage.as_ref().map_or_else(String::new, Outage::words);
+        text += &self.destroyed.as_ref().map_or_else(String::new, Destroyed::words);
         for example in &verdict.examples {
             text += &format!("  {example}\n");
         }

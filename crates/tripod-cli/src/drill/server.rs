@@ -57,6 +57,13 @@ impl Table {
             .context("QuestDB answered a count with no number")
     }
 
+    /// The number behind the greatest one that any thread has in it.
+    pub(super) fn numbers_end(&self) -> anyhow::Result<u64> {
+        let rows = self.http.exec(&format!("SELECT max(number) FROM \"{}\"", self.name))?.rows;
+        let greatest = rows.first().and_then(|row| row.first()).and_then(Value::as_u64);
+        Ok(greatest.map_or(0, |greatest| greatest + 1))
+    }
+
     /// Hands over every row whose time is one that numbers below `to` have, in answers of bounded size.
     pub(super) fn read(&self, to: u64, mut meet: impl FnMut(&[Value])) -> anyhow::Result<()> {
         let at = |number| self.recipe.at(Place { thread: 0, number });

@@ -4,13 +4,13 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tripod::Config;
 use tripod::postgres::{Login, Postgres};
 use tripod::tape::questdb::QuestDbHttp;
-use tripod_stack::{ServerName, Servers, TestStack};
+use tripod_stack::{PostgresPlace, ServerName, Servers, TestStack};
 
 use crate::run::{Said, run, tripod};
 
@@ -116,6 +116,70 @@ fn what_is_wrong_with_postgresql_is_found_and_its_remedy_mends_it() {
     assert_eq!(found(data), [], "after the remedies");
     sql(data, &["ALTER ROLE tripod_bot SUPERUSER", "DELETE FROM tripod.migrations WHERE version > 4"]);
     assert_eq!(ids(&found(data)), ["postgres.bot-rights", "postgres.schema"]);
+}
+
+/// The archive is made unusable on a stack of the operator's, and `tripod up`, the remedy, mends it.
+#[test]
+fn an_archive_that_fails_is_found_until_it_is_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join(".tripod");
+    let tripod = |arguments: &[&str]| run(dir.path(), arguments);
+    assert_eq!(tripod(&["up", "-q"]).code, Some(0));
+    let _down = Down(dir.path());
+    assert_eq!(tripod(&["migrate", "-q"]).code, Some(0));
+    assert_eq!(found(&data), [], "a healthy stack");
+    let archive = PostgresPlace::of(&data).unwrap().archive().unwrap();
+    let aside = archive.with_extension("aside");
+    // Each attempt to archive is one of a file that was just finished.
+    let await_found = |ids_wanted: &[&str]| {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            sql(&data, &["SELECT txid_current()", "SELECT pg_switch_wal()"]);
+            let all = found(&data);
+            if ids(&all) == ids_wanted {
+                return all;
+            }
+            assert!(Instant::now() < end, "{all:?} instead of {ids_wanted:?}");
+        }
+    };
+    let take_away = || {
+        // From the server's account; what root may do it may not.
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&archive, Some(0), Some(0)).unwrap();
+        }
+        std::fs::set_permissions(&archive, std::fs::Permissions::from_mode(0o500)).unwrap();
+    };
+    take_away();
+    let broken = await_found(&["postgres.archive"]);
+    assert!(broken[0].1.contains("`tripod up`"), "{broken:?}");
+    assert_eq!(tripod(&["up", "-q"]).code, Some(0));
+    await_found(&[]);
+
+    std::fs::rename(&archive, &aside).unwrap();
+    std::fs::write(&archive, "in the way").unwrap();
+    await_found(&["postgres.archive"]);
+    let said = tripod(&["up"]);
+    assert!(said.code == Some(1) && said.err.contains("is not a directory; move away what is there"), "{said:?}");
+    std::fs::remove_file(&archive).unwrap();
+    std::fs::rename(&aside, &archive).unwrap();
+    await_found(&[]);
+
+    sql(&data, &["ALTER SYSTEM SET archive_command = ''", "SELECT pg_reload_conf()"]);
+    let broken = await_found(&["postgres.archive"]);
+    let remedy = broken[0].1.split(" or set").next().unwrap();
+    for statement in remedy.split_inclusive(';') {
+        sql(&data, &[statement]);
+    }
+    await_found(&[]);
+}
+
+/// Leaves no server behind when a test fails.
+struct Down<'a>(&'a Path);
+
+impl Drop for Down<'_> {
+    fn drop(&mut self) {
+        run(self.0, &["down", "--wipe", "--yes", "-q"]);
+    }
 }
 
 fn redis(stack: &TestStack, server: ServerName, words: &[&str]) {

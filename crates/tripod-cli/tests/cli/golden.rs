@@ -11,7 +11,7 @@ fn help_lists_what_works_and_nothing_else() {
     insta::assert_snapshot!("help", run(dir.path(), &["--help"]).golden(dir.path()));
     for command in [
         "up", "down", "status", "migrate", "replay", "tape", "journal", "deliver", "drill", "bench", "tokens",
-        "events", "settings", "prices", "signals", "config",
+        "events", "settings", "prices", "signals", "config", "backup",
     ] {
         insta::assert_snapshot!(format!("help-{command}"), run(dir.path(), &[command, "--help"]).golden(dir.path()));
     }
@@ -44,6 +44,9 @@ fn help_lists_what_works_and_nothing_else() {
         &["settings", "rollback"],
         &["settings", "watch"],
         &["settings", "bots"],
+        &["backup", "verify"],
+        &["backup", "restore"],
+        &["backup", "prune"],
     ] {
         let name = format!("help-{}", command.join("-"));
         insta::assert_snapshot!(name, run(dir.path(), &[command, &["--help"]].concat()).golden(dir.path()));

@@ -1,6 +1,7 @@
 //! The binary as an operator meets it: what it prints, what it exits with, what it does to real servers.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise, its helpers too")]
 
+mod backup;
 mod doctor;
 mod drill;
 mod events;

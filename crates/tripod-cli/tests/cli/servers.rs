@@ -133,7 +133,7 @@ fn from_nothing_to_a_proven_replay_and_back_to_nothing() {
     assert_eq!(status.code, Some(0), "{status:?}");
     let status = status.json();
     assert_eq!(status["ok"], true);
-    assert_eq!(status["backup"], json!({"last_id": null, "last_proven_at": null}));
+    assert_eq!(status["backup"], json!({"last_id": null, "last_proven_id": null, "last_proven_at": null}));
     has_fields(&status["servers"][0], &["name", "kind", "state", "version", "address", "detail"]);
     has_fields(
         &status["ledger"][0],

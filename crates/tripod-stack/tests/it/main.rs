@@ -9,6 +9,7 @@
     reason = "a test stops at the first surprise, and says what it saw"
 )]
 
+mod archive;
 mod healing;
 mod lifecycle;
 mod lost_state;

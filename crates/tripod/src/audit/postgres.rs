@@ -16,6 +16,8 @@ pub const TESTED: i32 = 15;
 const SCHEMA: &str = include_str!("../../migrations/postgres/schema.sql");
 /// Of all connections, in percent.
 const CONNECTIONS_PERCENT_MAX: i64 = 80;
+/// A file of the log that has waited so long for the archive waits for something else.
+const WAITING_MINUTES_MAX: i64 = 5;
 
 /// What each grantee may on each object: (`object`, `grantee`) to privileges, a column's as `UPDATE(value)`.
 type Grants = BTreeMap<(String, String), BTreeSet<String>>;
@@ -155,23 +157,87 @@ async fn room(client: &Client) -> std::result::Result<Option<Departure>, Failure
     }))
 }
 
+/// What the archiver says of itself, and what it leaves undone without a word.
 async fn archiving(client: &Client) -> std::result::Result<Option<Departure>, Failure> {
     let row = client
         .query_one(
-            "SELECT coalesce(last_failed_time > last_archived_time, last_failed_time IS NOT NULL), failed_count,
-                    coalesce(last_failed_wal, '') FROM pg_catalog.pg_stat_archiver",
+            "SELECT current_setting('archive_mode'),
+                    -- Either does; the library is there from version 15 on.
+                    current_setting('archive_command') || coalesce(current_setting('archive_library', true), ''),
+                    coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false), failed_count,
+                    coalesce(last_failed_wal, ''),
+                    has_function_privilege('pg_catalog.pg_ls_archive_statusdir()', 'EXECUTE')
+             FROM pg_catalog.pg_stat_archiver",
             &[],
         )
         .await?;
-    let (failing, times, file): (bool, i64, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    Ok(failing.then(|| {
-        Departure::wrong(
+    let archiver = Archiver {
+        mode: row.try_get(0)?,
+        how: row.try_get(1)?,
+        failing: row.try_get(2)?,
+        failures: row.try_get(3)?,
+        file: row.try_get(4)?,
+    };
+    let waiting = match row.try_get(5)? {
+        false => None,
+        true => {
+            let sql = "SELECT count(*), (extract(epoch FROM clock_timestamp() - min(modification)) / 60)::bigint
+                       FROM pg_catalog.pg_ls_archive_statusdir() WHERE name LIKE '%.ready'";
+            let row = client.query_one(sql, &[]).await?;
+            Some((row.try_get(0)?, row.try_get::<_, Option<i64>>(1)?.unwrap_or(0)))
+        }
+    };
+    Ok(judge(&archiver, waiting))
+}
+
+/// What PostgreSQL tells about its archiver.
+struct Archiver {
+    mode: String,
+    /// The command or the library; empty where there is neither.
+    how: String,
+    /// Whether the last thing it did was to fail.
+    failing: bool,
+    failures: i64,
+    file: String,
+}
+
+/// `waiting`: how many files wait, and how many minutes the oldest has; none where that must not be asked.
+fn judge(archiver: &Archiver, waiting: Option<(i64, i64)>) -> Option<Departure> {
+    let why = "a restore ends where the archive does, and the log that waits fills the disk";
+    if archiver.mode == "off" {
+        return Some(Departure::advice(
+            "postgres.archive-off",
+            "archive_mode is off",
+            "nothing after the last base backup can be restored",
+            "set archive_mode = on and an archive_command, and restart it; `tripod up` does that for a local stack",
+        ));
+    }
+    if archiver.how.trim().is_empty() {
+        return Some(Departure::wrong(
             "postgres.archive",
-            format!("archiving fails, {times} times so far, last of {file}"),
-            "a restore ends where the archive does, and the log that waits fills the disk",
-            "the server's log has archive_command's own words; mend what they say, and it goes on by itself",
-        )
-    }))
+            "archive_mode is on, and there is no archive_command and no archive_library",
+            why,
+            "ALTER SYSTEM RESET archive_command; SELECT pg_reload_conf(); or set one that works",
+        ));
+    }
+    if archiver.failing {
+        return Some(Departure::wrong(
+            "postgres.archive",
+            format!("archiving fails, {} times so far, last of {}", archiver.failures, archiver.file),
+            why,
+            "the server's log has archive_command's own words (`tripod up` puts a local stack's archive directory in \
+             order); mend what they say, and it goes on by itself within a minute",
+        ));
+    }
+    let (files, minutes) = waiting.filter(|(_, minutes)| *minutes >= WAITING_MINUTES_MAX)?;
+    Some(Departure::wrong(
+        "postgres.archive",
+        format!(
+            "{files} files of the log wait to be archived, the oldest for {minutes} minutes; no failure is reported"
+        ),
+        why,
+        "look whether archive_command hangs (`ps`, a network drive) and end it; it is tried again by itself",
+    ))
 }
 
 /// Who the bot's login is.
@@ -340,6 +406,26 @@ mod tests {
             ["GRANT INSERT ON tripod.health TO tripod_writer", "REVOKE DELETE ON tripod.health FROM tripod_writer"]
         );
         assert!(compare(&wanted, &wanted).is_empty());
+    }
+
+    #[test]
+    fn an_archive_that_does_not_work_is_found_and_an_old_failure_is_not() {
+        let archiver = |mode: &str, how: &str, failing: bool| Archiver {
+            mode: mode.to_owned(),
+            how: how.to_owned(),
+            failing,
+            failures: 3,
+            file: "000000010000000000000001".to_owned(),
+        };
+        let id = |archiver: &Archiver, waiting| judge(archiver, waiting).map(|found| found.id);
+        assert_eq!(id(&archiver("on", "cp", false), Some((0, 0))), None);
+        assert_eq!(id(&archiver("on", "cp", false), Some((3, 4))), None, "a burst is no failure");
+        assert_eq!(id(&archiver("on", "cp", false), None), None);
+        assert_eq!(id(&archiver("on", "cp", true), Some((1, 0))), Some("postgres.archive"));
+        assert_eq!(id(&archiver("on", "cp", false), Some((1, 5))), Some("postgres.archive"));
+        assert_eq!(id(&archiver("always", " ", false), Some((0, 0))), Some("postgres.archive"));
+        // What failed before archiving was switched off is over.
+        assert_eq!(id(&archiver("off", "(disabled)", true), Some((9, 99))), Some("postgres.archive-off"));
     }
 
     #[test]

@@ -125,6 +125,10 @@ const SECTIONS: &[Section] = &[
             ("key_prefix", "Put before each key, for several deployments on one Redis."),
         ],
     ),
+    (
+        "backup",
+        &[("dir", "Directory of the backups, best on another disk; in none of the servers' own. Relative to this file.")],
+    ),
 ];
 
 const REDIS: &[(&str, &str)] = &[

@@ -60,7 +60,20 @@ impl Postgres {
     /// # Errors
     /// As [`Postgres::open`].
     pub fn open_as(config: &config::Postgres, login: Login, deadline: Duration) -> Result<Self> {
-        let race = Race::new(config, login, deadline)?;
+        Self::over(Race::new(config, login, deadline)?, config, deadline)
+    }
+
+    /// The same for a copy of a server, such as a backup that was restored to be checked. A copy calls itself by the
+    /// original's identifier and is on a newer timeline: to every other handle it would look like the server that
+    /// has replaced the original. This one neither learns from it nor minds what others have learned.
+    ///
+    /// # Errors
+    /// As [`Postgres::open`].
+    pub fn open_copy(config: &config::Postgres, login: Login, deadline: Duration) -> Result<Self> {
+        Self::over(Race::new(config, login, deadline)?.apart(), config, deadline)
+    }
+
+    fn over(race: Race, config: &config::Postgres, deadline: Duration) -> Result<Self> {
         // Fast trusts an open socket: verifying each one costs a round trip per call (38 µs against 0.3 µs), and what
         // it would find, the outer deadline finds too.
         let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };

@@ -64,6 +64,8 @@ pub(super) struct Race {
     /// No answer within this is no answer.
     patience: Duration,
     grace: Duration,
+    /// Whether these servers stand apart from what this process knows about primaries.
+    apart: bool,
 }
 
 impl Race {
@@ -75,7 +77,13 @@ impl Race {
             tls: config.tls.then(tls_connector).transpose()?,
             patience: deadline * 4 / 9,
             grace: GRACE_MAX.min(deadline / 18),
+            apart: false,
         })
+    }
+
+    /// To copies of a server: their timelines are newer than that of the server that is in use, and replace nothing.
+    pub(super) fn apart(self) -> Self {
+        Self { apart: true, ..self }
     }
 
     /// The driver's configuration, without servers.
@@ -161,8 +169,8 @@ impl Race {
 
     async fn log_in(&self, driver: Config, heard: Option<&Arc<Notify>>) -> Result<Reached, Error> {
         match &self.tls {
-            Some(tls) => log_in(driver, tls.clone(), heard).await,
-            None => log_in(driver, NoTls, heard).await,
+            Some(tls) => log_in(driver, tls.clone(), heard, self.apart).await,
+            None => log_in(driver, NoTls, heard, self.apart).await,
         }
     }
 }
@@ -173,7 +181,7 @@ impl Connect for Race {
     }
 }
 
-async fn log_in<T>(driver: Config, tls: T, heard: Option<&Arc<Notify>>) -> Result<Reached, Error>
+async fn log_in<T>(driver: Config, tls: T, heard: Option<&Arc<Notify>>, apart: bool) -> Result<Reached, Error>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
@@ -181,7 +189,7 @@ where
     // Asks for read-write itself: a standby is an error from here.
     let (client, connection) = driver.connect(tls).await?;
     let task = Task(Some(tokio::spawn(hear(connection, heard.cloned()))));
-    let standing = standing(&client).await?;
+    let standing = if apart { None } else { standing(&client).await? };
     if let Some(standing) = &standing
         && let Some(newest) = newest_known(&standing.cluster).filter(|newest| *newest > standing.timeline)
     {

@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 
 use super::permit::TradingPermit;
 use super::sink::stop::Stop;
-use super::sink::{SinkState, SinkStatus, notice};
+use super::sink::reach::look as look_reach;
+use super::sink::{Reach, SinkState, SinkStatus, notice};
 use super::spec::Importance;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::value::Timestamp;
 
 /// Between two looks at the other process.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -44,6 +46,16 @@ pub fn statuses(config: &Config) -> Result<Vec<SinkStatus>> {
         all.push(status);
     }
     Ok(all)
+}
+
+/// How far back the journals of `config`'s bot reach for its sinks: whether what was delivered after `since` is still
+/// there. Empty where the bot has no journals on this machine.
+///
+/// # Errors
+/// [`Error::File`] and [`Error::Journal`] where the files cannot be read.
+pub fn reach(config: &Config, since: Timestamp) -> Result<Vec<Reach>> {
+    let there = places(config).filter(|(_, _, dir)| dir.join("sinks").is_dir());
+    there.map(|(sink, class, dir)| look_reach(&dir, &sink.name, class, since)).collect()
 }
 
 /// Waits until everything recorded before the call is visible on every required server, or in quarantine; false at `end`.

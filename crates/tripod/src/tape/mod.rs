@@ -41,12 +41,12 @@ use crate::error::{Error, Result};
 use crate::ledger::{self, LedgerRow};
 use crate::value::Timestamp;
 
-pub use beside::statuses;
+pub use beside::{reach, statuses};
 pub use deliver::Deliverer;
 pub use directory::TABLES_MAX;
 pub use recorder::{Recorded, Recorder};
 pub use row::Row;
-pub use sink::{Rewound, SinkState, SinkStatus, SuspendedTable};
+pub use sink::{Reach, Rewound, SinkState, SinkStatus, SuspendedTable};
 pub use tripod_derive::Row;
 
 use beside::Reviewer;

@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::tape::questdb::QuestDbHttp;
 use crate::value::Timestamp;
 
-pub use exact::{Cell, Checksum, ExactColumn, ExactKind, columns_of, read_day};
+pub use exact::{Cell, Checksum, ExactColumn, ExactKind, columns_of, read_day, read_span};
 pub use keep::{Kept, keep_day};
 pub use state::{KeptMark, RetentionState, TableState, Uncovered};
 

@@ -22,7 +22,9 @@ pub(super) fn words(status: &Status) -> String {
         text += "\n";
         text += &health::words(&status.components);
     }
-    text += "\nlast proven backup  none\n";
+    let proven = status.backup.last_proven_id.as_deref().zip(status.backup.last_proven_at.as_deref());
+    let proven = proven.map_or_else(|| "none".to_owned(), |(id, at)| format!("{id}, proven at {at}"));
+    let _ = writeln!(text, "\nlast proven backup  {proven}");
     for note in &status.notes {
         let _ = writeln!(text, "note: {note}");
     }

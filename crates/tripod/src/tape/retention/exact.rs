@@ -166,10 +166,25 @@ pub fn read_day(
     day: Day,
     take: &mut dyn FnMut(&[Cell]) -> Result<()>,
 ) -> Result<()> {
+    read_span(http, table, designated, columns, (day.begin(), day.end()), take)
+}
+
+/// Hands every row from an instant up to, and without, another one to `take`, oldest first.
+///
+/// # Errors
+/// As [`read_day`].
+pub fn read_span(
+    http: &QuestDbHttp,
+    table: &str,
+    designated: &str,
+    columns: &[ExactColumn],
+    span: (Timestamp, Timestamp),
+    take: &mut dyn FnMut(&[Cell]) -> Result<()>,
+) -> Result<()> {
     let source = |from: Timestamp, until: Timestamp| {
         format!("SELECT * FROM \"{table}\" WHERE \"{designated}\" >= '{from}' AND \"{designated}\" < '{until}'")
     };
-    read(http, &source, columns, (day.begin(), day.end()), 1, take)
+    read(http, &source, columns, span, 1, take)
 }
 
 /// Reads what `source` selects between two instants, in pieces that are whole multiples of `step` nanoseconds.

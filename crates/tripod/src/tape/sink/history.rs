@@ -206,6 +206,11 @@ fn parse(line: &str) -> Option<Entry> {
     (crc32c::crc32c(text.as_bytes()) == sum).then(|| serde_json::from_str(text).ok()).flatten()
 }
 
+/// The whole entries of the history of `sink` of the journal in `dir`, oldest first, as they are in the file now.
+pub(super) fn entries(dir: &Path, sink: &str) -> Result<Vec<Entry>> {
+    Ok(read(&dir.join("sinks").join(format!("{sink}.history")))?.0)
+}
+
 /// The whole entries, how many lines there are, and whether all of them are whole.
 fn read(path: &Path) -> Result<(Vec<Entry>, usize, bool)> {
     let failed = |source| Error::File { what: "read", path: path.to_owned(), source };

@@ -12,6 +12,7 @@ mod courier;
 mod feed;
 mod history;
 pub(in crate::tape) mod notice;
+pub(super) mod reach;
 mod rewind;
 mod split;
 mod status;
@@ -35,6 +36,7 @@ use crate::tape::spec::Importance;
 use crate::value::Timestamp;
 
 pub(in crate::tape) use batch::Unfit;
+pub use reach::Reach;
 pub use status::{Rewound, SinkState, SinkStatus, SuspendedTable};
 
 use barrier::Barrier;
