@@ -17,8 +17,11 @@
 //! table and the journals are removed afterwards, unless a promise was broken.
 
 mod child;
+mod clock;
+mod clock_back;
 mod disk;
 mod events_report;
+mod events_witness;
 mod fill_disk;
 mod gate;
 mod held;
@@ -32,6 +35,7 @@ mod own_stack;
 mod poison_row;
 mod raw;
 mod report;
+mod restart_everything;
 mod row;
 mod scene;
 mod server;
@@ -40,6 +44,8 @@ mod stall_postgres;
 mod suspend_table;
 mod trim_unread;
 mod verdict;
+mod whole;
+mod whole_stack;
 mod witness;
 
 use anyhow::Context as _;
@@ -50,7 +56,7 @@ use tripod_stack::{ServerName, Servers};
 
 use events_report::EventsReport;
 pub(crate) use own_stack::OwnStack;
-use report::Report;
+use report::{Besides, Report};
 pub(crate) use scene::{own_questdb, remove_dir};
 pub(crate) use server::pause;
 
@@ -83,10 +89,14 @@ pub(crate) enum Drill {
     FillDisk,
     /// QuestDB is away for a while (--seconds)
     Outage,
+    /// The bot's clock and the servers' go back; on servers and clocks of the drill's own
+    ClockBack,
+    /// All servers, their supervisor and the bot are killed (-9) at once; on servers of the drill's own
+    RestartEverything,
 }
 
 impl Drill {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::KillBot,
         Self::KillQuestdb,
         Self::KillBoth,
@@ -98,6 +108,8 @@ impl Drill {
         Self::TrimUnread,
         Self::SlowNetwork,
         Self::StallPostgres,
+        Self::ClockBack,
+        Self::RestartEverything,
     ];
 
     /// The name that is typed.
@@ -114,6 +126,8 @@ impl Drill {
             Self::SuspendTable => "suspend-table",
             Self::FillDisk => "fill-disk",
             Self::Outage => "outage",
+            Self::ClockBack => "clock-back",
+            Self::RestartEverything => "restart-everything",
         }
     }
 
@@ -131,6 +145,8 @@ impl Drill {
             Self::SuspendTable => "QuestDB suspends a table, answers OK and shows nothing",
             Self::FillDisk => "the disk is full",
             Self::Outage => "QuestDB is away for a while",
+            Self::ClockBack => "the clock of the bot's machine or of the servers' goes back",
+            Self::RestartEverything => "all servers, their supervisor and the bot end at once",
         }
     }
 
@@ -158,6 +174,14 @@ impl Drill {
             Self::SuspendTable => "it is said; every row is kept and visible again by itself, once, as it was recorded",
             Self::FillDisk => "it is said, or trading is to stop; with space again every row is in QuestDB, once",
             Self::Outage => "record() does not wait, memory does not grow, each row is accounted for, none is lost",
+            Self::ClockBack => {
+                "every row is in QuestDB, once, as it was recorded; no price is told younger than it is; nothing \
+                 acknowledged is lost; who falls silent is overdue; ids go on rising; fresh prices within 15 s"
+            }
+            Self::RestartEverything => {
+                "`up` brings all back: every row, event and setting that was acknowledged is there, once; fresh prices \
+                 within 15 s"
+            }
         }
     }
 
@@ -166,6 +190,8 @@ impl Drill {
         match self {
             Self::KillBot | Self::PoisonRow | Self::TrimUnread => 5,
             Self::KillQuestdb | Self::KillBoth | Self::KillRedisPrimary | Self::SlowNetwork | Self::StallPostgres => 3,
+            Self::ClockBack => 3,
+            Self::RestartEverything => 2,
             Self::SuspendTable | Self::FillDisk => 2,
             Self::Outage => 1,
         }
@@ -208,6 +234,9 @@ pub(crate) fn run(drill: Drill, extent: Extent, global: &Global, bar: &ProgressB
     match drill {
         Drill::SlowNetwork => slow_network::run(rounds, global, bar).map(Outcome::Prices),
         Drill::KillRedisPrimary | Drill::TrimUnread => run_events(drill, rounds, global, bar).map(Outcome::Events),
+        Drill::ClockBack | Drill::RestartEverything => {
+            whole_stack::run(drill, rounds, global, bar).map(Box::new).map(Outcome::Rows)
+        }
         _ => run_rows(drill, extent, global, bar).map(Box::new).map(Outcome::Rows),
     }
 }
@@ -263,7 +292,7 @@ fn run_rows(drill: Drill, extent: Extent, global: &Global, bar: &ProgressBar) ->
         Drill::FillDisk => fill_disk::set(global).map(|(scene, disk)| (scene, Some(disk)))?,
         _ => (Scene::set(drill, global)?, None),
     };
-    let (mut outage, mut calls) = (None, None);
+    let mut besides = Besides::default();
     let ran = match (drill, &disk) {
         (Drill::KillBot, _) => kill_bot::run(&mut scene, rounds, bar),
         (Drill::KillQuestdb, _) => kill_questdb::run(&mut scene, rounds, bar),
@@ -272,12 +301,12 @@ fn run_rows(drill: Drill, extent: Extent, global: &Global, bar: &ProgressBar) ->
         (Drill::FillDisk, Some(disk)) => fill_disk::run(&mut scene, disk, rounds, bar),
         (Drill::FillDisk, None) => Err(anyhow::anyhow!("there is no small disk")),
         (Drill::Outage, _) => outage::run(&mut scene, extent.seconds, bar).map(|(breaks, found)| {
-            outage = Some(found);
+            besides.outage = Some(found);
             breaks
         }),
         (Drill::StallPostgres, _) => {
             stall_postgres::run(&mut scene, &global.load()?, rounds, bar).map(|(breaks, seen)| {
-                calls = Some(seen);
+                besides.calls = Some(seen);
                 breaks
             })
         }
@@ -286,7 +315,7 @@ fn run_rows(drill: Drill, extent: Extent, global: &Global, bar: &ProgressBar) ->
     bar.set_message("reading every row back");
     let judged = ran.and_then(|breaks| scene.judge().map(|judged| (breaks, judged)));
     let (breaks, judged) = judged.map_err(|error| error.context(scene.left_behind()))?;
-    let mut report = Report::new(drill, rounds, &scene, breaks, judged, calls, outage);
+    let mut report = Report::new(drill, rounds, &scene, breaks, judged, besides);
     if !report.ok {
         report.evidence = Some(scene.left_behind());
     } else if let Some(disk) = &disk {
