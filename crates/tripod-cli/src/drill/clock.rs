@@ -89,7 +89,8 @@ fn prepare() -> anyhow::Result<PathBuf> {
         });
         put.with_context(|| format!("cannot write {}", path.display()))
     };
-    std::fs::set_permissions(&dir, Permissions::from_mode(0o755)).context("cannot open the clocks' directory to others")?;
+    std::fs::set_permissions(&dir, Permissions::from_mode(0o755))
+        .context("cannot open the clocks' directory to others")?;
     put(OBJECT, SHARED_OBJECT)?;
     put(BOT, &0_i64.to_ne_bytes())?;
     put(SERVERS, &0_i64.to_ne_bytes())?;

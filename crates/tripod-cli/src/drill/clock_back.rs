@@ -1,4 +1,4 @@
-//! Clocks go back under load: the bot's, the servers', and both by different times; the machine's own clock stays.
+//! Clocks go back under load: both the bot's and the servers' by different times, then each alone; the machine's own stays.
 //!
 //! Constraints: on servers of the drill's own, whose processes ask a clock of the drill's own (see `clock`). This process
 //! is the bot, with its load. That a clock has really jumped is asked of the servers each time, as `tripod doctor` asks
@@ -57,9 +57,9 @@ struct Jump {
 impl Jump {
     fn of(round: u32) -> Self {
         match round % 3 {
-            0 => Self { bot: HOUR, servers: Duration::ZERO },
-            1 => Self { bot: Duration::ZERO, servers: HOUR },
-            _ => Self { bot: MINUTES, servers: DAY_AND_MORE },
+            0 => Self { bot: MINUTES, servers: DAY_AND_MORE },
+            1 => Self { bot: HOUR, servers: Duration::ZERO },
+            _ => Self { bot: Duration::ZERO, servers: HOUR },
         }
     }
 
@@ -142,7 +142,8 @@ fn expect_skew(config: &Config, is_due: bool) -> anyhow::Result<()> {
     let (due, those) = (if is_due { "all three" } else { "none" }, skewed.join(", "));
     Err(Stop::untrue(
         format!("{due} of the servers' clocks were to differ from the bot's, and those that do are: {those}"),
-        "a server that does not ask the C library for the time keeps the machine's clock: this drill proves nothing here",
+        "a server that does not ask the C library for the time, or whose account cannot read from TMPDIR, keeps the \
+         machine's clock: this drill proves nothing here",
     )
     .into())
 }

@@ -30,6 +30,8 @@ pub(super) struct Seen {
     pub(super) over: AtomicBool,
     /// Beats with each acknowledged event.
     pub(super) pulse: Pulse,
+    /// Beats with each handled event while no orphan waits.
+    pub(super) orphan_pulse: Pulse,
 }
 
 /// What became of the acknowledged events.
@@ -49,6 +51,15 @@ impl Seen {
         self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// An event was given to the handler.
+    pub(super) fn handle(&self, event: &Event) {
+        let began = Instant::now();
+        self.handled().insert(event.effect_key());
+        if self.orphans_mut().is_subset(&self.handled()) {
+            self.orphan_pulse.beat(began);
+        }
+    }
+
     pub(super) fn handled(&self) -> MutexGuard<'_, HashSet<String>> {
         self.handled.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -60,11 +71,6 @@ impl Seen {
         let taken = consumer.next().await?;
         self.orphans_mut().extend(taken.iter().map(Event::effect_key));
         Ok(())
-    }
-
-    /// Whether another consumer was given what the dead ones held.
-    pub(super) fn orphans_handled(&self) -> bool {
-        self.orphans_mut().is_subset(&self.handled())
     }
 
     fn orphans_mut(&self) -> MutexGuard<'_, HashSet<String>> {

@@ -37,7 +37,7 @@ pub(super) async fn run(own: &OwnStack, rounds: u32, bar: &ProgressBar) -> anyho
     let publishing = tokio::spawn(publish(events.clone(), Arc::clone(&seen)));
     let mut consumer = events.consumer(TOPIC, GROUP, ConsumerOptions::default()).await?;
     let handler = |event: Event| {
-        seen.handled().insert(event.effect_key());
+        seen.handle(&event);
         std::future::ready(Ok::<_, std::convert::Infallible>(()))
     };
     let breaking = async {

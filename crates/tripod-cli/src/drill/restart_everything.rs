@@ -59,11 +59,7 @@ pub(super) fn run(
         };
         let back = whole.await_back("everything ended and `up`", visible, RECOVER_WITHIN)?;
         whole.look_for_traces()?;
-        breaks.push(Break {
-            away_ms: Some(up_ms),
-            recovery_ms: Some(up_ms + back.slowest_ms()),
-            ..Break::default()
-        });
+        breaks.push(Break { away_ms: Some(up_ms), recovery_ms: Some(up_ms + back.slowest_ms()), ..Break::default() });
         backs.push(back);
         bar.inc(1);
     }

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::sync::Barrier;
 use tripod::Config;
 use tripod::postgres::{Login, Postgres};
 use tripod::tape::questdb::QuestDbHttp;
 use tripod_stack::{ServerName, Servers, TestStack};
-use tokio::sync::Barrier;
 
 use crate::run::{Said, run, tripod};
 
@@ -269,18 +269,8 @@ fn what_is_wrong_with_redis_is_found() {
             &["ACL", "SETUSER", "tripod_bot", "-flushall"],
             "redis.bot-rights",
         ),
-        (
-            prices,
-            &["REPLICAOF", "127.0.0.1", "1"],
-            &["REPLICAOF", "NO", "ONE"],
-            "redis.role",
-        ),
-        (
-            events,
-            &["REPLICAOF", "127.0.0.1", "1"],
-            &["REPLICAOF", "NO", "ONE"],
-            "redis.role",
-        ),
+        (prices, &["REPLICAOF", "127.0.0.1", "1"], &["REPLICAOF", "NO", "ONE"], "redis.role"),
+        (events, &["REPLICAOF", "127.0.0.1", "1"], &["REPLICAOF", "NO", "ONE"], "redis.role"),
         // Gone for good, so the last.
         (events, &["ACL", "DELUSER", "tripod_bot"], &["PING"], "redis.bot-user"),
     ];

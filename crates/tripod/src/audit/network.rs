@@ -55,7 +55,9 @@ mod tests {
 
     #[test]
     fn loopback_and_sockets_stay_here_and_names_and_addresses_do_not() {
-        for here in ["127.0.0.1:9000", "127.0.0.53:1", "[::1]:5432", "localhost:6379", "/run/redis.sock", "/run/pg:5432", ""] {
+        for here in
+            ["127.0.0.1:9000", "127.0.0.53:1", "[::1]:5432", "localhost:6379", "/run/redis.sock", "/run/pg:5432", ""]
+        {
             assert!(!leaves_the_machine(here), "{here}");
         }
         for away in ["10.0.0.5:9000", "0.0.0.0:9000", "[fe80::1]:5432", "db.example:5432", "localhost.example:1"] {

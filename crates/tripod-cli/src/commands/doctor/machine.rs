@@ -182,12 +182,7 @@ mod tests {
     fn facts() -> Facts {
         Facts {
             config_mode: Some(0o600),
-            disk: Some(Disk {
-                place: "/data".into(),
-                free_mib: 20_480,
-                free_inodes: Some(1_000_000),
-                journals_mib: 0,
-            }),
+            disk: Some(Disk { place: "/data".into(), free_mib: 20_480, free_inodes: Some(1_000_000), journals_mib: 0 }),
             overcommit_memory: Some(1),
             huge_pages: "always [madvise] never".into(),
             max_map_count: Some(MAPS_MIN),

@@ -77,10 +77,6 @@ impl Pulse {
         self.marked().first
     }
 
-    fn since_mark(&self) -> Option<Duration> {
-        self.marked().at.map(|at| at.elapsed())
-    }
-
     fn marked(&self) -> MutexGuard<'_, Marked> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -232,7 +228,10 @@ impl Whole {
         let (seen, book, pulses) = (Arc::<Seen>::default(), Arc::<Book>::default(), Arc::<Pulses>::default());
         let mut tasks: Vec<(&'static str, JoinHandle<anyhow::Result<()>>)> = Vec::new();
         let feed = runtime.block_on(market.connect(&config))?;
-        tasks.push(("writer of prices", runtime.spawn(prices::write(Arc::clone(&market), config.clone(), over.clone()))));
+        tasks.push((
+            "writer of prices",
+            runtime.spawn(prices::write(Arc::clone(&market), config.clone(), over.clone())),
+        ));
         tasks.push(("reader of prices", runtime.spawn(prices::read(Arc::clone(&market), feed.clone(), over.clone()))));
         market.watch_memory(feed, Arc::clone(&over))?;
         let events = runtime.block_on(Events::connect(&config))?;
@@ -241,7 +240,7 @@ impl Whole {
         let (handled, until) = (Arc::clone(&seen), Arc::clone(&settled));
         let consumer = runtime.spawn(async move {
             let handler = |event: Event| {
-                handled.handled().insert(event.effect_key());
+                handled.handle(&event);
                 std::future::ready(Ok::<_, std::convert::Infallible>(()))
             };
             let until = async {
@@ -251,7 +250,10 @@ impl Whole {
             };
             consumer.run(handler, until).await
         });
-        tasks.push(("writer of settings", runtime.spawn(settings::write(Arc::clone(&book), config.clone(), over.clone()))));
+        tasks.push((
+            "writer of settings",
+            runtime.spawn(settings::write(Arc::clone(&book), config.clone(), over.clone())),
+        ));
         tasks.push(("heartbeats", runtime.spawn(health::beat(Arc::clone(&pulses), config.clone(), over.clone()))));
         let ids = Ids::start(Arc::clone(&over))?;
         Ok(Self { config, runtime, over, market, seen, book, pulses, ids, tasks, consumer, settled })
@@ -277,10 +279,11 @@ impl Whole {
         self.parts().into_iter().for_each(|(_, pulse)| pulse.mark());
     }
 
-    fn parts(&self) -> [(&'static str, &Pulse); 4] {
+    fn parts(&self) -> [(&'static str, &Pulse); 5] {
         [
             ("prices", &self.market.pulse),
             ("events", &self.seen.pulse),
+            ("events of a dead consumer", &self.seen.orphan_pulse),
             ("settings", &self.book.pulse),
             ("heartbeats", &self.pulses.pulse),
         ]
@@ -289,14 +292,9 @@ impl Whole {
     /// Waits until each part has done something since the mark; how long that took. `rows` is the rows' own time.
     pub(super) fn await_back(&self, after: &str, rows: Duration, within: Duration) -> anyhow::Result<Back> {
         let end = Instant::now() + within;
-        let mut orphans = None;
         loop {
-            if self.seen.orphans_handled() {
-                orphans = orphans.or(self.seen.pulse.since_mark());
-            }
-            if let [(_, Some(prices)), (_, Some(events)), (_, Some(settings)), (_, Some(health))] =
-                self.parts().map(|(name, pulse)| (name, pulse.first()))
-                && let Some(orphans) = orphans
+            if let [Some(prices), Some(events), Some(orphans), Some(settings), Some(health)] =
+                self.parts().map(|(_, pulse)| pulse.first())
             {
                 return Ok(Back {
                     after: after.to_owned(),
@@ -310,8 +308,7 @@ impl Whole {
             }
             if Instant::now() >= end {
                 let missing = self.parts().into_iter().filter(|(_, pulse)| pulse.first().is_none());
-                let orphans = orphans.is_none().then_some("events of a dead consumer");
-                let missing: Vec<&str> = missing.map(|(name, _)| name).chain(orphans).collect();
+                let missing: Vec<&str> = missing.map(|(name, _)| name).collect();
                 let what = format!("after {after} there is no success within {within:?} of: {}", missing.join(", "));
                 return Err(Stop::untrue(what, "the logs of the drill's own servers say what they were doing").into());
             }
@@ -327,7 +324,9 @@ impl Whole {
         let (ids, ids_out_of_order) = ids.end()?;
         runtime.block_on(async {
             for (name, task) in tasks {
-                task.await.map_err(|_| anyhow!("the {name} panicked"))?.with_context(|| format!("the {name} failed"))?;
+                task.await
+                    .map_err(|_| anyhow!("the {name} panicked"))?
+                    .with_context(|| format!("the {name} failed"))?;
             }
             let end = Instant::now() + SETTLE_WITHIN;
             while Instant::now() < end && !seen.all_handled() && !consumer.is_finished() {

@@ -65,9 +65,6 @@ impl Book {
             history.iter().map(|revision| (revision.revision, revision.after.as_u64())).collect();
         let acknowledged = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
         let lost = acknowledged.iter().filter(|(revision, value)| there.get(revision) != Some(&Some(*value))).count();
-        Ok(SettingCounts {
-            acknowledged: u64::try_from(acknowledged.len())?,
-            lost: u64::try_from(lost)?,
-        })
+        Ok(SettingCounts { acknowledged: u64::try_from(acknowledged.len())?, lost: u64::try_from(lost)? })
     }
 }

@@ -24,8 +24,7 @@ fn a_clock_that_differs_from_the_servers_is_found_for_each_of_them() {
     std::fs::write(&object, SHIFTED_CLOCK).unwrap();
     let look = |seconds: i64| {
         std::fs::write(&clock, seconds.to_ne_bytes()).unwrap();
-        let variables =
-            [("LD_PRELOAD", object.to_str().unwrap()), ("TRIPOD_DRILL_CLOCK", clock.to_str().unwrap())];
+        let variables = [("LD_PRELOAD", object.to_str().unwrap()), ("TRIPOD_DRILL_CLOCK", clock.to_str().unwrap())];
         found_in(&doctor_with(stack.data_dir(), &variables))
     };
     assert_eq!(look(0), []);
@@ -62,8 +61,7 @@ fn few_open_files_are_found() {
 }
 
 /// Small segments, as small a budget as they allow.
-const SMALL: [(&str, &str); 2] =
-    [("TRIPOD__JOURNAL__SEGMENT_MIB", "1"), ("TRIPOD__JOURNAL__CRITICAL_BUDGET_MIB", "8")];
+const SMALL: [(&str, &str); 2] = [("TRIPOD__JOURNAL__SEGMENT_MIB", "1"), ("TRIPOD__JOURNAL__CRITICAL_BUDGET_MIB", "8")];
 
 #[test]
 fn a_journal_that_nears_its_budget_and_one_that_cannot_be_read_are_found() {

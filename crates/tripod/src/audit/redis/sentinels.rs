@@ -118,7 +118,8 @@ fn judge(told: &[Told], name: &str) -> Vec<Departure> {
     let answering = told.len() - silent.len();
     if !silent.is_empty() {
         let what = format!("{} of {} sentinels do not answer: {}", silent.len(), told.len(), silent.join(", "));
-        let remedy = "start them again, or take those that are gone for good out of `addresses` and SENTINEL RESET the others";
+        let remedy =
+            "start them again, or take those that are gone for good out of `addresses` and SENTINEL RESET the others";
         found.push(if answering < needed {
             Departure::wrong(
                 "redis.sentinels",
@@ -147,11 +148,8 @@ fn judge(told: &[Told], name: &str) -> Vec<Departure> {
             format!("SENTINEL SET {name} quorum {}, at each of them", all / 2 + 1),
         ));
     }
-    let ignorant: Vec<&str> = told
-        .iter()
-        .filter(|one| matches!(one.answer, Answer::KnowsNone))
-        .map(|one| one.address.as_str())
-        .collect();
+    let ignorant: Vec<&str> =
+        told.iter().filter(|one| matches!(one.answer, Answer::KnowsNone)).map(|one| one.address.as_str()).collect();
     let primaries: BTreeSet<&str> = views(told).map(|(_, view)| view.primary.as_str()).collect();
     if !ignorant.is_empty() || primaries.len() > 1 {
         let mut each: Vec<String> = views(told).map(|(at, view)| format!("{at} names {}", view.primary)).collect();
@@ -183,7 +181,8 @@ fn judge_replicas(told: &[Told], following: u64) -> Option<Departure> {
             0 => ("there is no replica".to_owned(), "run two replicas of the primary (`replicaof`)".to_owned()),
             _ => (
                 format!("{following} of {known} replicas follow the primary"),
-                "start the others again and see their logs; one that is gone for good is forgotten by SENTINEL RESET".to_owned(),
+                "start the others again and see their logs; one that is gone for good is forgotten by SENTINEL RESET"
+                    .to_owned(),
             ),
         };
         let why = "what the primary alone has is lost with it, and with min-replicas-to-write it refuses events";
