@@ -6,7 +6,7 @@ DATA ?= .tripod
 TRIPOD := target/release/tripod
 SAMPLES := samples/trades/*.gz samples/quotes/*.gz
 
-.PHONY: help run test check stop servers build soak
+.PHONY: help run test check stop servers build drills soak
 
 help: ## list these words
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ check: servers ## format, lints, unit tests, docs
 
 test: servers ## the whole test suite, on real servers that it starts itself
 	cargo test --workspace --locked
+
+drills: servers build ## every drill once, on a stack of its own, with a table; takes some minutes
+	@scripts/drills
 
 soak: servers build ## the long runs: hundreds of kills, ten minutes without QuestDB, half an hour of events, full disks; takes hours
 	@scripts/soak

@@ -128,7 +128,8 @@ impl Scratch {
         let mut only = self.stack.clone();
         only.state.servers = servers;
         up::await_ready(&only, Deadline::after(within), || {
-            let ended = |(server, child): (&ServerName, &mut Child)| matches!(child.try_wait(), Ok(Some(_))).then_some(*server);
+            let ended =
+                |(server, child): (&ServerName, &mut Child)| matches!(child.try_wait(), Ok(Some(_))).then_some(*server);
             let Some(server) = self.children.iter_mut().find_map(ended) else { return Ok(()) };
             let log = self.stack.layout.log(server);
             Err(Error::Failed { server, tail: up::tail(&log), log })
@@ -144,8 +145,8 @@ impl Scratch {
             _ => (dir.join("redis.conf"), None),
         };
         let Some(more) = self.more.get(&server) else { return Ok(()) };
-        let text = std::fs::read_to_string(&file)
-            .map_err(|source| Error::Io { doing: "read", path: file.clone(), source })?;
+        let text =
+            std::fs::read_to_string(&file).map_err(|source| Error::Io { doing: "read", path: file.clone(), source })?;
         write_private(&file, &format!("{text}\n{more}\n"), owner)
     }
 

@@ -250,6 +250,7 @@ impl Stack {
         let path = self.layout.log(server);
         let log = open_log(&path)?;
         let errors = log.try_clone().during("open", &path)?;
+        command.envs(&self.state.environment);
         // A group of its own: what a terminal sends to the caller's group does not reach it.
         command.process_group(0).stdin(Stdio::null()).stdout(log).stderr(errors);
         command.spawn().during("start", std::path::Path::new(command.get_program()))

@@ -4,6 +4,7 @@
 //! `down --wipe` knows what to remove. It is replaced at once, never edited in place. Nothing in it goes stale by itself:
 //! which processes live is asked of the kernel (see `process`).
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -55,6 +56,9 @@ pub(crate) struct State {
     /// Whether PostgreSQL's data have passwords of a state that was lost, or lack a login; they get the ones above.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) logins_are_old: bool,
+    /// What the servers find in their environment besides.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) environment: BTreeMap<String, String>,
 }
 
 /// Ports on 127.0.0.1; 0 is none yet.
@@ -225,6 +229,7 @@ impl Stack {
             account,
             programs: Programs::default(),
             logins_are_old: false,
+            environment: BTreeMap::new(),
             id,
         };
         Ok(Self { layout: layout.clone(), state })

@@ -25,15 +25,13 @@ use rustix::process::Signal;
 use crate::error::{During as _, Error, Result};
 use crate::layout::Layout;
 use crate::places::Places;
-use crate::site::Login;
 use crate::server::Servers;
+use crate::site::Login;
 use crate::state::Stack;
 use crate::supervisor::Place;
 use crate::up::LogEnds;
 use crate::wait::Deadline;
-use crate::{
-    Owner, ServerName, ServerState, check, down, process, replication, stop, supervisor, up,
-};
+use crate::{Owner, ServerName, ServerState, check, down, process, replication, stop, supervisor, up};
 
 /// Time for a start of everything on a machine that builds at the same time.
 const READY_WITHIN: Duration = Duration::from_secs(90);

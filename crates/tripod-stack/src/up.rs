@@ -13,7 +13,7 @@
 //!   └───────────────────────────── a port was taken in between ◀──────────┘
 //! ```
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -66,6 +66,9 @@ pub struct Options {
     pub servers: Servers,
     /// Whose it is; fixed by the first `up`.
     pub owner: Owner,
+    /// What the servers find in their environment besides what the stack sets; kept with it and replaced where this is not
+    /// empty. A server takes it in at its next start.
+    pub environment: BTreeMap<String, String>,
     /// Program and arguments that call [`crate::supervise`] on the data directory, which is put behind them.
     pub supervisor: (PathBuf, Vec<OsString>),
     /// Everything is ready within this, or it is an error.
@@ -82,6 +85,7 @@ impl Options {
             data_dir: data_dir.into(),
             servers: Servers::ALL,
             owner: Owner::Operator,
+            environment: BTreeMap::new(),
             supervisor: (program, vec!["supervise".into(), "--data".into()]),
             deadline: DEADLINE,
         }
@@ -150,6 +154,9 @@ pub fn up(options: &Options) -> Result<UpReport> {
     }
     let turned = servers.events_ha && !stack.state.servers.events_ha;
     stack.state.servers = servers;
+    if !options.environment.is_empty() {
+        stack.state.environment.clone_from(&options.environment);
+    }
     if let Err(error) = ready_to_start(&mut stack) {
         if !born {
             // Best effort: the refusal is what counts.

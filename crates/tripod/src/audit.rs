@@ -8,9 +8,11 @@
 //! ```text
 //! questdb(http)    parameters · tables against their specs · suspended · views · checkpoint · clock ──┐
 //! postgres(pool)   settings · schema · memberships · grants as they are, against schema.sql · clock ──┼─▶ [Departure]
-//! redis(link)      settings · both users' rights, tried by ACL DRYRUN · persistence · clock ──────────┘
+//! redis(link)      settings · both users' rights, tried by ACL DRYRUN · persistence · clock ──────────┤
+//! redis::sentinels who is the primary, how many must agree, replicas · network(config) plain text ────┘
 //! ```
 
+pub mod network;
 pub mod postgres;
 pub mod questdb;
 pub mod redis;

@@ -28,7 +28,8 @@ impl Checked {
         if !questdb::has_barrier(http, &manifest.cut.barrier)? {
             self.problems.push("QuestDB: the barrier is not there: it is of another moment".to_owned());
         }
-        let rows = manifest.questdb.tables.iter().map(|table| table.spans.iter().map(|span| span.rows).sum::<u64>()).sum();
+        let rows =
+            manifest.questdb.tables.iter().map(|table| table.spans.iter().map(|span| span.rows).sum::<u64>()).sum();
         shown.step("QuestDB: comparing rows", by_value.then_some(rows));
         for table in &manifest.questdb.tables {
             let found = questdb::examine(http, table, by_value, shown)?;

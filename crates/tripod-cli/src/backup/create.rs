@@ -220,7 +220,11 @@ pub(super) fn allocated(dir: &Path) -> u64 {
 fn has_room(ground: &Ground, store: &Store) -> anyhow::Result<()> {
     let servers = [ServerName::QuestDb, ServerName::Postgres, ground.site.events_primary()];
     let needed: u64 = servers.iter().map(|server| allocated(&ground.site.data_path(*server))).sum();
-    room_for(store.dir(), needed, "another disk for the backups: `backup.dir` in the config; or remove old ones: `tripod backup prune`")
+    room_for(
+        store.dir(),
+        needed,
+        "another disk for the backups: `backup.dir` in the config; or remove old ones: `tripod backup prune`",
+    )
 }
 
 /// Refuses where `dir` is on a disk with less than `needed` bytes and some to spare.

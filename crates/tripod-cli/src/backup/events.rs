@@ -126,7 +126,9 @@ impl Server {
                     return Ok((Timestamp::now(), before.clone(), before == after));
                 }
                 // Its own snapshot, or the rewrite of its log, has the only child that it may have.
-                Err(error) if error.to_string().contains("in progress") || error.to_string().contains("child process") => {
+                Err(error)
+                    if error.to_string().contains("in progress") || error.to_string().contains("child process") =>
+                {
                     if Instant::now() >= end {
                         return Err(error).context("Redis has had no time for a snapshot");
                     }
@@ -175,7 +177,8 @@ impl Server {
         let end = Instant::now() + within;
         loop {
             let info = self.info("persistence")?;
-            let idle = ["aof_rewrite_in_progress", "aof_rewrite_scheduled"].iter().all(|name| field(&info, name) == Some("0"));
+            let idle =
+                ["aof_rewrite_in_progress", "aof_rewrite_scheduled"].iter().all(|name| field(&info, name) == Some("0"));
             if idle && field(&info, "aof_enabled") == Some("1") {
                 if field(&info, "aof_last_bgrewrite_status") != Some("ok") {
                     bail!("Redis could not write its append-only file");

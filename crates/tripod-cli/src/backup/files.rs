@@ -72,7 +72,9 @@ impl Found {
                 self.files.push(Source { from: path, to: format!("{to}/{name}") });
             } else {
                 let what = format!("{} is neither a file nor a directory", path.display());
-                return Err(Stop::untrue(what, "links and tablespaces are in no backup; put the data itself there").into());
+                return Err(
+                    Stop::untrue(what, "links and tablespaces are in no backup; put the data itself there").into()
+                );
             }
         }
         Ok(())
@@ -129,7 +131,8 @@ fn pack_one(source: &Source, dir: &Path, shown: Shown<'_>) -> anyhow::Result<Opt
         encoder.finish()?;
         Ok((bytes, out.bytes, out.hex()))
     })();
-    let (bytes, stored, sha256) = made.with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    let (bytes, stored, sha256) =
+        made.with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
     Ok(Some(FileEntry { path: source.to.clone(), bytes, stored, sha256 }))
 }
 

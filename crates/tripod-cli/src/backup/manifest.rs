@@ -197,15 +197,14 @@ impl Manifest {
             compared: 0,
         };
         let exact = |exact: bool, rows: u64| exact.then_some(rows);
-        let tape = self.questdb.tables.iter().map(|table| check(Part::Questdb, &table.name, table.rows, table.rows_most));
+        let tape =
+            self.questdb.tables.iter().map(|table| check(Part::Questdb, &table.name, table.rows, table.rows_most));
         let reference = self.postgres.tables.iter();
-        let reference = reference.map(|table| {
-            check(Part::Postgres, &table.name, table.rows, exact(self.postgres.exact, table.rows))
-        });
+        let reference = reference
+            .map(|table| check(Part::Postgres, &table.name, table.rows, exact(self.postgres.exact, table.rows)));
         let streams = self.events.held.streams.iter();
-        let streams = streams.map(|(key, stream)| {
-            check(Part::Events, key, stream.length, exact(self.events.exact, stream.length))
-        });
+        let streams = streams
+            .map(|(key, stream)| check(Part::Events, key, stream.length, exact(self.events.exact, stream.length)));
         tape.chain(reference).chain(streams).collect()
     }
 

@@ -109,6 +109,9 @@ impl<'a> Shown<'a> {
 
 /// The pause between two looks at something that nobody announces.
 fn pause(span: Duration) {
-    #[expect(clippy::disallowed_methods, reason = "servers tell nobody when a snapshot or a log is done; looked at under a deadline")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "servers tell nobody when a snapshot or a log is done; looked at under a deadline"
+    )]
     std::thread::sleep(span);
 }

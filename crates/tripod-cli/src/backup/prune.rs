@@ -84,7 +84,8 @@ pub(crate) fn prune(ground: &Ground, keep: usize, keep_days: u64) -> anyhow::Res
     if !broken.is_empty() || kept.is_empty() {
         return Ok((fates, Pruned::default()));
     }
-    let needed = kept.iter().map(|backup| Needed::by(&backup.manifest.postgres.base)).collect::<anyhow::Result<Vec<_>>>()?;
+    let needed =
+        kept.iter().map(|backup| Needed::by(&backup.manifest.postgres.base)).collect::<anyhow::Result<Vec<_>>>()?;
     let pruned = prune_archive(&PgPlace::of(ground.site.data_dir())?, &needed)?;
     Ok((fates, pruned))
 }

@@ -217,7 +217,9 @@ impl<'a> Checkpoint<'a> {
 
 impl Drop for Checkpoint<'_> {
     fn drop(&mut self) {
-        if self.open && let Err(error) = release(self.http, self.store) {
+        if self.open
+            && let Err(error) = release(self.http, self.store)
+        {
             tracing::error!(%error, "the checkpoint is still open; the next `tripod backup` or `tripod up` releases it");
         }
     }
@@ -401,7 +403,9 @@ pub(super) fn examine(http: &QuestDbHttp, table: &Table, by_value: bool, shown: 
         return Ok(restored);
     };
     if rows < table.rows || table.rows_most.is_some_and(|most| rows > most) {
-        restored.problems.push(format!("table {name} has {rows} rows, and had {}", in_words(table.rows, table.rows_most)));
+        restored
+            .problems
+            .push(format!("table {name} has {rows} rows, and had {}", in_words(table.rows, table.rows_most)));
     }
     if txn != table.txn {
         let (txn, had) = (txn.unwrap_or(-1), table.txn.unwrap_or(-1));

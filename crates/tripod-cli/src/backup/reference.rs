@@ -49,7 +49,8 @@ pub(super) fn write_barrier(place: &PgPlace, id: &str, barrier: &str) -> anyhow:
 /// Whether the barrier is there.
 pub(super) fn has_barrier(place: &PgPlace, barrier: &str) -> anyhow::Result<bool> {
     place.ask("look for the barrier", ANSWER_WITHIN, async |client| {
-        let there: bool = client.query_one("SELECT to_regclass('tripod_backup.barriers') IS NOT NULL", &[]).await?.try_get(0)?;
+        let there: bool =
+            client.query_one("SELECT to_regclass('tripod_backup.barriers') IS NOT NULL", &[]).await?.try_get(0)?;
         if !there {
             return Ok(false);
         }
@@ -131,9 +132,8 @@ async fn count(client: &Client) -> Result<Vec<Relation>, Failure> {
     for row in names {
         let name: String = row.try_get(0)?;
         // A sum of hashes: the same rows in any order, and no other rows but by a chance of one in 2^64.
-        let sql = format!(
-            "SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text FROM {name} AS t"
-        );
+        let sql =
+            format!("SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text FROM {name} AS t");
         let found = client.query_one(&sql, &[]).await?;
         let rows: i64 = found.try_get(0)?;
         tables.push(Relation { name, rows: u64::try_from(rows).unwrap_or(0), sum: found.try_get(1)? });

@@ -196,7 +196,8 @@ fn make_ready(
         let aside = dir.join("unpacked");
         make_dirs(&aside)?;
         let archive = Some(place.archive_of(&manifest.postgres.base.system_identifier)).filter(|dir| dir.is_dir());
-        let (cluster, ended) = stage::recover_postgres(backup, &place, &target(backup, wish.to), (&aside, archive), false, shown)?;
+        let (cluster, ended) =
+            stage::recover_postgres(backup, &place, &target(backup, wish.to), (&aside, archive), false, shown)?;
         recovered = Some(ended);
         moves.push(Move::to(place.data(), Some(cluster)));
     }

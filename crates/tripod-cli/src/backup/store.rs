@@ -171,7 +171,8 @@ impl Store {
         match (found, id) {
             (Some(Ok(backup)), _) => Ok(backup),
             (Some(Err(Broken { id, why })), _) => {
-                Err(Stop::untrue(format!("the backup {id} is damaged: {why}"), "`tripod backup ls` lists the others").into())
+                Err(Stop::untrue(format!("the backup {id} is damaged: {why}"), "`tripod backup ls` lists the others")
+                    .into())
             }
             (None, Some(id)) => {
                 let what = format!("there is no backup `{id}` in {}", self.dir.display());
@@ -194,7 +195,8 @@ impl Store {
     fn read(&self, id: &str) -> Result<Backup, Broken> {
         let dir = self.dir.join(id);
         let broken = |why: String| Broken { id: id.to_owned(), why };
-        let file = |name: &str| std::fs::read(dir.join(name)).map_err(|e| broken(format!("{name} cannot be read: {e}")));
+        let file =
+            |name: &str| std::fs::read(dir.join(name)).map_err(|e| broken(format!("{name} cannot be read: {e}")));
         let (text, sum) = (file(NAME)?, file(SUM)?);
         if sum != format!("{}  {NAME}\n", hex(&Sha256::digest(&text))).into_bytes() {
             return Err(broken(format!("{NAME} is not what was written (SHA-256)")));
@@ -288,7 +290,9 @@ mod tests {
         assert_eq!(new_id(at("2026-11-23T19:01:39Z"), 7), "20261123T190139.000Z-0007");
         assert_eq!(new_id(at("2026-11-23T19:01:39.5Z"), 7), "20261123T190139.500Z-0007");
         assert!(is_id(&id));
-        for wrong in ["", ".aside", "20261123T190139.123Z", "20261123T190139.123Z-001", "x0261123T190139.123Z-001f", "../"] {
+        for wrong in
+            ["", ".aside", "20261123T190139.123Z", "20261123T190139.123Z-001", "x0261123T190139.123Z-001f", "../"]
+        {
             assert!(!is_id(wrong), "{wrong}");
         }
     }

@@ -229,7 +229,10 @@ mod tests {
                 assert!(is_begun(data).unwrap());
                 assert_eq!(carry_out(data).unwrap().as_deref(), Some("b"));
                 assert_eq!(carry_out(data).unwrap(), None);
-                assert_eq!((text(data, "data/db/x"), text(data, "data/pg/x")), (Some("new".into()), Some("new".into())));
+                assert_eq!(
+                    (text(data, "data/db/x"), text(data, "data/pg/x")),
+                    (Some("new".into()), Some("new".into()))
+                );
                 assert_eq!(text(data, "data/dump"), None);
                 assert_eq!(text(data, "data/db.before-restore/x").as_deref(), Some("old"));
                 assert_eq!(text(data, "data/dump.before-restore").as_deref(), Some("old"));

@@ -100,7 +100,8 @@ impl Document {
 }
 
 fn stores(manifest: &Manifest) -> Vec<StoreRow> {
-    let row = |part: Part| StoreRow { name: part.as_str(), objects: manifest.objects(part), bytes: manifest.stored(part) };
+    let row =
+        |part: Part| StoreRow { name: part.as_str(), objects: manifest.objects(part), bytes: manifest.stored(part) };
     Part::ALL.map(row).into()
 }
 
@@ -127,11 +128,14 @@ fn make(global: &Global, output: Output) -> anyhow::Result<Exit> {
     output.result(&Document::of(&backup), || {
         let manifest = &backup.manifest;
         let mut text = stores_words(&stores(manifest));
-        text += &format!("\nat          {} (three stores within {} ms)\n", manifest.cut.questdb_at, manifest.cut.skew_ms);
+        text +=
+            &format!("\nat          {} (three stores within {} ms)\n", manifest.cut.questdb_at, manifest.cut.skew_ms);
         text += &format!("took        {:.1} s\n", manifest.finished_at.since(manifest.begun_at).as_secs_f64());
         for (exact, store) in [(manifest.postgres.exact, "PostgreSQL"), (manifest.events.exact, "Redis")] {
             if !exact {
-                text += &format!("note        {store} was written to in that moment, each time: its counts are not compared\n");
+                text += &format!(
+                    "note        {store} was written to in that moment, each time: its counts are not compared\n"
+                );
             }
         }
         for left_out in &manifest.left_out {
@@ -235,12 +239,8 @@ fn tables_words(tables: &[TableCheck]) -> String {
 
 fn put_back(arguments: &Restore, global: &Global, output: Output) -> anyhow::Result<Exit> {
     let ground = Ground::of(global)?;
-    let wish = Wish {
-        id: arguments.backup.id.clone(),
-        overwrite: arguments.yes,
-        to: arguments.to,
-        only: arguments.only,
-    };
+    let wish =
+        Wish { id: arguments.backup.id.clone(), overwrite: arguments.yes, to: arguments.to, only: arguments.only };
     let bar = output.progress("restore", 0);
     let restored = restore::restore(&ground, &wish, Shown::new(&bar));
     bar.finish_and_clear();

@@ -6,10 +6,10 @@
 //!
 //! Picture:
 //! ```text
-//! tripod::audit  questdb ─┐
-//!                postgres ┼─▶ findings ─▶ sorted, the grave ones first ─▶ table or JSON
-//!                redis    │
-//! machine, journals ──────┘
+//! tripod::audit  questdb, postgres ─┐
+//!                redis, sentinels  ─┼─▶ findings ─▶ sorted, the grave ones first ─▶ table or JSON
+//!                network (config)  ─┤
+//! machine, journals ────────────────┘
 //! ```
 
 mod journals;
@@ -45,18 +45,25 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
         let mut all = Vec::new();
         for (number, server) in config.questdb.iter().enumerate() {
             let (specs, prefix) = (specs.clone(), config.tape.table_prefix.clone());
-            let found =
-                ask_questdb(server, ANSWER_WITHIN, move |http| audit::questdb::look(http, &specs, &prefix)).await;
+            let rollup_days = config.retention.rollup_days;
+            let found = ask_questdb(server, ANSWER_WITHIN, move |http| {
+                let mut found = audit::questdb::look(http, &specs, &prefix)?;
+                found.extend(audit::questdb::look_at_rollups(http, &specs, &prefix, rollup_days)?);
+                Ok(found)
+            })
+            .await;
             all.push(named("questdb.unreachable", &questdb_name(&config, number), found));
         }
         all
     };
     let (prices, events) = (&config.prices.key_prefix, &config.events.key_prefix);
-    let (tape, postgres, prices, events) = tokio::join!(
+    let (tape, postgres, prices, events, prices_ha, events_ha) = tokio::join!(
         tape,
         postgres(&config),
         redis(&config.redis.prices, prices, Server::RedisPrices),
         redis(&config.redis.events, events, Server::RedisEvents),
+        audit::redis::sentinels(&config.redis.prices, Server::RedisPrices),
+        audit::redis::sentinels(&config.redis.events, Server::RedisEvents),
     );
     let mut looked = tape;
     looked.extend([
@@ -66,6 +73,9 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
     ]);
     let nothing_answers = looked.iter().all(|(_, answered)| !answered);
     let mut findings: Vec<_> = looked.into_iter().flat_map(|(found, _)| found).collect();
+    findings.extend(prices_ha?);
+    findings.extend(events_ha?);
+    findings.extend(audit::network::look(&config));
     findings.extend(machine::look(&config, &file));
     findings.extend(journals::look(&config)?);
     findings.sort_by(|a, b| (a.severity, a.id).cmp(&(b.severity, b.id)));
@@ -87,7 +97,9 @@ async fn postgres(config: &Config) -> tripod::Result<Vec<Departure>> {
 async fn redis(redis: &tripod::config::Redis, prefix: &str, server: Server) -> tripod::Result<Vec<Departure>> {
     let look = async {
         let link = Link::connect_admin(redis, server).await?;
-        audit::redis::look(&link, redis, prefix).await
+        let mut found = audit::redis::look(&link, redis, prefix).await?;
+        found.extend(audit::redis::replicas(&link, redis).await?);
+        Ok(found)
     };
     let late = |_| Error::Deadline { server, what: "doctor".to_owned(), after: ANSWER_WITHIN };
     tokio::time::timeout(ANSWER_WITHIN, look).await.map_err(late)?

@@ -39,7 +39,9 @@ pub(super) fn remove(data: &Path) -> anyhow::Result<()> {
     }
     let record = swap::record_path(data);
     match fs::remove_file(&record) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(e).with_context(|| format!("cannot remove {}", record.display())),
+        Err(e) if e.kind() != ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("cannot remove {}", record.display()))
+        }
         _ => Ok(()),
     }?;
     // Stays where somebody keeps something else in it.

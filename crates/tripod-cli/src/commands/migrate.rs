@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Serialize;
+use tripod::audit::{self, Severity};
 use tripod::postgres::migrations;
-use tripod::redis::{FindingAction, Link, check_instance};
+use tripod::redis::Link;
 use tripod::tape::schema::{self, Action, ActionKind};
 use tripod::tape::spec::{Importance, TableSpec};
 use tripod::tape::tables::builtin;
@@ -154,18 +155,18 @@ async fn look_at_redis(config: &Config) -> tripod::Result<Vec<Item>> {
     ];
     for (name, redis, server) in instances {
         let link = Link::connect_admin(redis, server).await?;
-        for finding in check_instance(&link, redis).await? {
-            let action = match finding.action {
-                FindingAction::None => continue,
-                FindingAction::Consider => "consider",
-                FindingAction::Change => "change",
-                FindingAction::Unknown => "unknown",
+        for departure in audit::redis::look_at_settings(&link, redis).await? {
+            let object = departure.id.strip_prefix("redis.").unwrap_or(departure.id);
+            let action = match departure.severity {
+                _ if object == "unknown" => "unknown",
+                Severity::Wrong => "change",
+                Severity::Advice => "consider",
             };
             items.push(Item {
                 server: name.to_owned(),
-                object: finding.object,
+                object: object.to_owned(),
                 action: action.to_owned(),
-                detail: finding.detail,
+                detail: format!("{}; {}", departure.what, departure.remedy),
             });
         }
     }

@@ -92,8 +92,18 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
     let alarms = found.alarms;
     let ok = servers.iter().all(|server| server.state == State::Running) && alarms.is_empty();
     let nothing_answers = servers.iter().all(|server| server.state == State::Unreachable);
-    let status =
-        Status { servers, ledger, sinks, streams, components, settings, backup: Backup::look(&config)?, alarms, notes, ok };
+    let status = Status {
+        servers,
+        ledger,
+        sinks,
+        streams,
+        components,
+        settings,
+        backup: Backup::look(&config)?,
+        alarms,
+        notes,
+        ok,
+    };
     output.result(&status, || words::words(&status))?;
     Ok(match (ok, nothing_answers) {
         (true, _) => Exit::Done,

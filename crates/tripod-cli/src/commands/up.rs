@@ -4,8 +4,8 @@ use serde::Serialize;
 use tripod_stack::{Options, RunState, ServerState};
 
 use super::leftovers;
-use crate::backup::leftovers as backup;
 use crate::args::{Down, Global, Up as UpArguments};
+use crate::backup::leftovers as backup;
 use crate::exit::{Exit, Stop};
 use crate::output::{self, Output};
 

@@ -20,7 +20,7 @@ use tripod::settings::{Change, Settings};
 use tripod_stack::{ServerName, Servers, stand_still};
 
 use super::own_stack::OwnStack;
-use super::report::Report;
+use super::report::{Besides, Report};
 use super::row::Place;
 use super::scene::{Scene, lock, millis, remove_dir, within};
 use super::server::{pause, watch};
@@ -115,7 +115,8 @@ pub(super) fn run(global: &Global, rounds: u32, bar: &ProgressBar) -> anyhow::Re
     bar.set_message("the same without the journal");
     stage.without_journal(&mut scene)?;
     bar.inc(1);
-    let mut report = Report::new(drill, rounds, &scene, breaks, judged, None, None).with(stage.destroyed);
+    let besides = Besides { destroyed: Some(stage.destroyed), ..Besides::default() };
+    let mut report = Report::new(drill, rounds, &scene, breaks, judged, besides);
     if !report.ok {
         report.evidence = Some(scene.left_behind());
     } else {

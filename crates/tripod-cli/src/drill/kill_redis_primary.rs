@@ -1,26 +1,22 @@
 //! The primary of highly available events is killed again and again, under a publisher and a consumer that go on.
 //!
-//! Constraints: on servers of the drill's own. What was acknowledged is known from the answers; what is there in the end is
-//! read from the stream itself, and what was handled from the handler.
+//! Constraints: on servers of the drill's own; what is lost is known as in `events_witness`.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use indicatif::ProgressBar;
 use tripod::Config;
-use tripod::events::{ConsumerOptions, Draft, Event, Events, Follow};
+use tripod::events::{ConsumerOptions, Event, Events};
 
 use super::Drill;
 use super::events_report::EventsReport;
+use super::events_witness::{GROUP, Seen, TOPIC, count, publish};
 use super::own_stack::OwnStack;
 use super::scene::millis;
 
-const TOPIC: &str = "drill";
-/// Between two events.
-const EVERY: Duration = Duration::from_millis(2);
 /// Events at least between two kills, and after the last.
 const EVENTS_BETWEEN: usize = 300;
 /// The promise.
@@ -32,15 +28,6 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// What the load knows.
-#[derive(Debug, Default)]
-struct Seen {
-    acknowledged: Mutex<HashSet<String>>,
-    handled: Mutex<HashSet<String>>,
-    longest_us: AtomicU64,
-    over: AtomicBool,
-}
-
 pub(super) async fn run(own: &OwnStack, rounds: u32, bar: &ProgressBar) -> anyhow::Result<EventsReport> {
     let mut config = own.config()?;
     // Nothing is trimmed: what is not there is lost.
@@ -48,9 +35,9 @@ pub(super) async fn run(own: &OwnStack, rounds: u32, bar: &ProgressBar) -> anyho
     let events = Events::connect(&config).await?;
     let seen = Arc::new(Seen::default());
     let publishing = tokio::spawn(publish(events.clone(), Arc::clone(&seen)));
-    let mut consumer = events.consumer(TOPIC, "drill", ConsumerOptions::default()).await?;
+    let mut consumer = events.consumer(TOPIC, GROUP, ConsumerOptions::default()).await?;
     let handler = |event: Event| {
-        lock(&seen.handled).insert(event.effect_key());
+        seen.handle(&event);
         std::future::ready(Ok::<_, std::convert::Infallible>(()))
     };
     let breaking = async {
@@ -59,7 +46,7 @@ pub(super) async fn run(own: &OwnStack, rounds: u32, bar: &ProgressBar) -> anyho
         // First: what it publishes last has to be handled too.
         let published = publishing.await;
         let end = Instant::now() + SETTLE_WITHIN;
-        while Instant::now() < end && !lock(&seen.acknowledged).is_subset(&lock(&seen.handled)) {
+        while Instant::now() < end && !seen.all_handled() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         (broken, published)
@@ -72,30 +59,6 @@ pub(super) async fn run(own: &OwnStack, rounds: u32, bar: &ProgressBar) -> anyho
     let (recoveries, published) = ended.context("the consumer ended before the drill did")?;
     published.context("the publisher panicked")??;
     report(&events, &seen, rounds, recoveries?).await
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-async fn publish(events: Events, seen: Arc<Seen>) -> anyhow::Result<()> {
-    let publisher = events.publisher(TOPIC)?;
-    for number in 0_u64.. {
-        if seen.over.load(Ordering::Relaxed) {
-            break;
-        }
-        let key = format!("drill-{number}");
-        let draft = Draft::new("drill", &number)?.with_key(&key)?;
-        let began = Instant::now();
-        // One try: what has no answer is not claimed to be there.
-        if publisher.publish_draft(&draft).await.is_ok() {
-            lock(&seen.acknowledged).insert(key);
-        }
-        let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        seen.longest_us.fetch_max(took, Ordering::Relaxed);
-        tokio::time::sleep(EVERY).await;
-    }
-    Ok(())
 }
 
 async fn break_it(
@@ -142,8 +105,8 @@ async fn break_it(
 
 /// Waits until so many more events are acknowledged that there is something to lose.
 async fn goes_on(seen: &Seen) -> anyhow::Result<()> {
-    let (wanted, end) = (lock(&seen.acknowledged).len() + EVENTS_BETWEEN, Instant::now() + FAILOVER_WITHIN);
-    while lock(&seen.acknowledged).len() < wanted {
+    let (wanted, end) = (seen.acknowledged().len() + EVENTS_BETWEEN, Instant::now() + FAILOVER_WITHIN);
+    while seen.acknowledged().len() < wanted {
         ensure!(Instant::now() < end, "{EVENTS_BETWEEN} events are not published within {FAILOVER_WITHIN:?}");
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -151,43 +114,19 @@ async fn goes_on(seen: &Seen) -> anyhow::Result<()> {
 }
 
 async fn report(events: &Events, seen: &Seen, rounds: u32, recoveries_ms: Vec<u64>) -> anyhow::Result<EventsReport> {
-    let mut there: HashMap<String, u64> = HashMap::new();
-    let mut all = events.follower(TOPIC, Follow::Oldest).await?;
-    loop {
-        let read = all.next().await?;
-        if read.events.is_empty() {
-            break;
-        }
-        for event in read.events {
-            *there.entry(event.effect_key()).or_default() += 1;
-        }
-    }
-    let (acknowledged, handled) = (lock(&seen.acknowledged), lock(&seen.handled));
-    let count = |keys: usize| u64::try_from(keys).unwrap_or(u64::MAX);
-    let lost = count(acknowledged.iter().filter(|key| !there.contains_key(*key)).count());
-    let unhandled = count(acknowledged.difference(&handled).count());
-    let doubled = there.values().map(|times| times - 1).sum();
+    let counts = count(events, seen).await?;
     let recovery_ms = recoveries_ms.iter().copied().max().unwrap_or(0);
-    let mut broken = Vec::new();
-    for (count, what) in [
-        (lost, "acknowledged events are lost"),
-        (doubled, "events are there twice"),
-        (unhandled, "acknowledged events were not handled"),
-    ] {
-        if count > 0 {
-            broken.push(format!("{count} {what}"));
-        }
-    }
+    let mut broken = counts.broken();
     if recovery_ms > RECOVERY_MAX_MS {
         broken.push(format!("writes were refused for {recovery_ms} ms"));
     }
     Ok(EventsReport {
         drill: Drill::KillRedisPrimary,
         rounds,
-        recorded: count(acknowledged.len()),
-        lost,
-        doubled,
-        unhandled,
+        recorded: counts.acknowledged,
+        lost: counts.lost,
+        doubled: counts.doubled,
+        unhandled: counts.unhandled,
         max_stall_us: seen.longest_us.load(Ordering::Relaxed),
         recovery_ms,
         recoveries_ms,

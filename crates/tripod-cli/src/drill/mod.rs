@@ -17,9 +17,12 @@
 //! table and the journals are removed afterwards, unless a promise was broken.
 
 mod child;
+mod clock;
+mod clock_back;
 mod destroy_and_restore;
 mod disk;
 mod events_report;
+mod events_witness;
 mod fill_disk;
 mod gate;
 mod held;
@@ -33,6 +36,7 @@ mod own_stack;
 mod poison_row;
 mod raw;
 mod report;
+mod restart_everything;
 mod row;
 mod scene;
 mod server;
@@ -41,6 +45,8 @@ mod stall_postgres;
 mod suspend_table;
 mod trim_unread;
 mod verdict;
+mod whole;
+mod whole_stack;
 mod witness;
 
 use anyhow::Context as _;
@@ -51,7 +57,7 @@ use tripod_stack::{ServerName, Servers};
 
 use events_report::EventsReport;
 pub(crate) use own_stack::OwnStack;
-use report::Report;
+use report::{Besides, Report};
 pub(crate) use scene::{own_questdb, remove_dir};
 pub(crate) use server::pause;
 
@@ -84,12 +90,16 @@ pub(crate) enum Drill {
     FillDisk,
     /// QuestDB is away for a while (--seconds)
     Outage,
+    /// The bot's clock and the servers' go back; on servers and clocks of the drill's own
+    ClockBack,
+    /// All servers, their supervisor and the bot are killed (-9) at once; on servers of the drill's own
+    RestartEverything,
     /// All data of the three servers are destroyed, and restored from a backup; on servers of the drill's own
     DestroyAndRestore,
 }
 
 impl Drill {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::KillBot,
         Self::KillQuestdb,
         Self::KillBoth,
@@ -102,6 +112,8 @@ impl Drill {
         Self::SlowNetwork,
         Self::StallPostgres,
         Self::DestroyAndRestore,
+        Self::ClockBack,
+        Self::RestartEverything,
     ];
 
     /// The name that is typed.
@@ -119,6 +131,8 @@ impl Drill {
             Self::FillDisk => "fill-disk",
             Self::Outage => "outage",
             Self::DestroyAndRestore => "destroy-and-restore",
+            Self::ClockBack => "clock-back",
+            Self::RestartEverything => "restart-everything",
         }
     }
 
@@ -137,6 +151,8 @@ impl Drill {
             Self::FillDisk => "the disk is full",
             Self::Outage => "QuestDB is away for a while",
             Self::DestroyAndRestore => "the data of all servers are destroyed",
+            Self::ClockBack => "the clock of the bot's machine or of the servers' goes back",
+            Self::RestartEverything => "all servers, their supervisor and the bot end at once",
         }
     }
 
@@ -168,6 +184,14 @@ impl Drill {
                 "the backup restores; every row recorded before and after it is back, once; without the journal it is \
                  said from when rows are missing"
             }
+            Self::ClockBack => {
+                "every row is in QuestDB, once, as it was recorded; no price is told younger than it is; nothing \
+                 acknowledged is lost; who falls silent is overdue; ids go on rising; fresh prices within 15 s"
+            }
+            Self::RestartEverything => {
+                "`up` brings all back: every row, event and setting that was acknowledged is there, once; fresh prices \
+                 within 15 s"
+            }
         }
     }
 
@@ -176,6 +200,8 @@ impl Drill {
         match self {
             Self::KillBot | Self::PoisonRow | Self::TrimUnread => 5,
             Self::KillQuestdb | Self::KillBoth | Self::KillRedisPrimary | Self::SlowNetwork | Self::StallPostgres => 3,
+            Self::ClockBack => 3,
+            Self::RestartEverything => 2,
             Self::SuspendTable | Self::FillDisk => 2,
             Self::Outage | Self::DestroyAndRestore => 1,
         }
@@ -217,10 +243,11 @@ pub(crate) fn run(drill: Drill, extent: Extent, global: &Global, bar: &ProgressB
     let rounds = extent.rounds;
     match drill {
         Drill::SlowNetwork => slow_network::run(rounds, global, bar).map(Outcome::Prices),
-        Drill::DestroyAndRestore => {
-            destroy_and_restore::run(global, rounds, bar).map(Box::new).map(Outcome::Rows)
-        }
+        Drill::DestroyAndRestore => destroy_and_restore::run(global, rounds, bar).map(Box::new).map(Outcome::Rows),
         Drill::KillRedisPrimary | Drill::TrimUnread => run_events(drill, rounds, global, bar).map(Outcome::Events),
+        Drill::ClockBack | Drill::RestartEverything => {
+            whole_stack::run(drill, rounds, global, bar).map(Box::new).map(Outcome::Rows)
+        }
         _ => run_rows(drill, extent, global, bar).map(Box::new).map(Outcome::Rows),
     }
 }
@@ -276,7 +303,7 @@ fn run_rows(drill: Drill, extent: Extent, global: &Global, bar: &ProgressBar) ->
         Drill::FillDisk => fill_disk::set(global).map(|(scene, disk)| (scene, Some(disk)))?,
         _ => (Scene::set(drill, global)?, None),
     };
-    let (mut outage, mut calls) = (None, None);
+    let mut besides = Besides::default();
     let ran = match (drill, &disk) {
         (Drill::KillBot, _) => kill_bot::run(&mut scene, rounds, bar),
         (Drill::KillQuestdb, _) => kill_questdb::run(&mut scene, rounds, bar),
@@ -285,12 +312,12 @@ fn run_rows(drill: Drill, extent: Extent, global: &Global, bar: &ProgressBar) ->
         (Drill::FillDisk, Some(disk)) => fill_disk::run(&mut scene, disk, rounds, bar),
         (Drill::FillDisk, None) => Err(anyhow::anyhow!("there is no small disk")),
         (Drill::Outage, _) => outage::run(&mut scene, extent.seconds, bar).map(|(breaks, found)| {
-            outage = Some(found);
+            besides.outage = Some(found);
             breaks
         }),
         (Drill::StallPostgres, _) => {
             stall_postgres::run(&mut scene, &global.load()?, rounds, bar).map(|(breaks, seen)| {
-                calls = Some(seen);
+                besides.calls = Some(seen);
                 breaks
             })
         }
@@ -299,7 +326,7 @@ fn run_rows(drill: Drill, extent: Extent, global: &Global, bar: &ProgressBar) ->
     bar.set_message("reading every row back");
     let judged = ran.and_then(|breaks| scene.judge().map(|judged| (breaks, judged)));
     let (breaks, judged) = judged.map_err(|error| error.context(scene.left_behind()))?;
-    let mut report = Report::new(drill, rounds, &scene, breaks, judged, calls, outage);
+    let mut report = Report::new(drill, rounds, &scene, breaks, judged, besides);
     if !report.ok {
         report.evidence = Some(scene.left_behind());
     } else if let Some(disk) = &disk {

@@ -8,6 +8,7 @@ use super::row::{ROWS_PER_SECOND, THREADS};
 use super::scene::{Judged, Scene};
 use super::stall_postgres::{Calls, FIRST_GOOD_WITHIN_MS, LATE_MS};
 use super::verdict::Verdict;
+use super::whole::Work;
 use super::{Break, Drill, outage::Outage};
 
 /// A `record()` that waited for QuestDB would wait as long as it is away, and that is never less than this. A shorter
@@ -21,6 +22,7 @@ pub(crate) struct Report {
     rounds: u32,
     /// Rows whose `record()` was seen to return.
     recorded: u64,
+    /// Rows, and where all servers were broken acknowledged events and settings.
     lost: u64,
     doubled: u64,
     /// The longest `record()`, in the process of the bot.
@@ -35,14 +37,8 @@ pub(crate) struct Report {
     record_ns: Quantiles,
     recovery_ms_p50: u64,
     breaks: Vec<Break>,
-    /// What calls of PostgreSQL did; only where that was broken.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    calls: Option<Calls>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    outage: Option<Outage>,
-    /// What restores did besides; only where everything was destroyed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    destroyed: Option<Destroyed>,
+    #[serde(flatten)]
+    besides: Besides,
     /// Whether recorded = pending + delivered + visible + quarantined + dropped, and nothing is pending.
     ledger_adds_up: bool,
     seed: u64,
@@ -50,6 +46,22 @@ pub(crate) struct Report {
     pub(crate) evidence: Option<String>,
     #[serde(skip)]
     broken: Vec<String>,
+}
+
+/// What a drill found besides the rows.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Besides {
+    /// What calls of PostgreSQL did; only where that was broken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) calls: Option<Calls>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) outage: Option<Outage>,
+    /// Prices, events, settings, heartbeats; only where all servers were broken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) whole: Option<Work>,
+    /// What restores did besides; only where everything was destroyed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) destroyed: Option<Destroyed>,
 }
 
 /// Nanoseconds.
@@ -107,10 +119,10 @@ impl Report {
         scene: &Scene,
         breaks: Vec<Break>,
         judged: Judged,
-        calls: Option<Calls>,
-        outage: Option<Outage>,
+        besides: Besides,
     ) -> Self {
         let Judged { verdict, ledger } = judged;
+        let Besides { calls, outage, whole, destroyed } = &besides;
         let mut recoveries: Vec<u64> = breaks.iter().filter_map(|one| one.recovery_ms).collect();
         recoveries.sort_unstable();
         let (well, broken_ns) = (&scene.record_ns.well, &scene.record_ns.broken);
@@ -142,6 +154,8 @@ impl Report {
             broken.push(format!("a record() took {max_stall_us} us: as long as {server} was away"));
         }
         broken.extend(calls.as_ref().map(broken_by).unwrap_or_default());
+        broken.extend(whole.as_ref().map(Work::broken).unwrap_or_default());
+        broken.extend(destroyed.iter().flat_map(|destroyed| destroyed.broken.iter().cloned()));
         if !ledger_adds_up {
             broken.push(format!("the ledger does not say what the server says: {ledger:?}"));
         }
@@ -158,8 +172,8 @@ impl Report {
             drill,
             rounds,
             recorded: verdict.witnessed,
-            lost: verdict.lost,
-            doubled: verdict.doubled,
+            lost: verdict.lost + whole.as_ref().map_or(0, Work::lost),
+            doubled: verdict.doubled + whole.as_ref().map_or(0, |work| work.events.doubled),
             max_stall_us,
             recovery_ms: recoveries.last().copied().unwrap_or(0),
             promise: drill.promise(),
@@ -168,22 +182,12 @@ impl Report {
             record_ns: Quantiles::of(&all_ns),
             recovery_ms_p50: recoveries.get(recoveries.len().saturating_sub(1) / 2).copied().unwrap_or(0),
             breaks,
-            calls,
-            outage,
-            destroyed: None,
+            besides,
             ledger_adds_up,
             seed: scene.recipe.seed,
             evidence: None,
             broken,
         }
-    }
-
-    /// With what restores did besides.
-    pub(super) fn with(mut self, destroyed: Destroyed) -> Self {
-        self.broken.extend(destroyed.broken.iter().cloned());
-        self.ok &= destroyed.broken.is_empty();
-        self.destroyed = Some(destroyed);
-        self
     }
 
     pub(crate) fn words(&self) -> String {
@@ -206,13 +210,15 @@ impl Report {
         );
         text += &format!("recovery    p50 {} ms, longest {} ms", self.recovery_ms_p50, self.recovery_ms);
         if let Some(away) = self.breaks.iter().filter_map(|one| one.away_ms).max() {
-            match self.calls {
+            match self.besides.calls {
                 Some(_) => text += &format!(" (from the thaw to a good call; PostgreSQL was frozen up to {away} ms)"),
+                None if self.besides.whole.is_some() => text += &format!(" (of which `up` took up to {away} ms)"),
                 None => text += &format!(" (of which QuestDB was away up to {away} ms)"),
             }
         }
         text += "\n";
-        text += &self.calls.as_ref().map(words_of).unwrap_or_default();
+        text += &self.besides.calls.as_ref().map(words_of).unwrap_or_default();
+        text += &self.besides.whole.as_ref().map(Work::words).unwrap_or_default();
         if let Some(said) = self.breaks.iter().filter_map(|one| one.said_ms).max() {
             text += &format!("said        after {said} ms at the latest\n");
         }
@@ -223,8 +229,8 @@ impl Report {
                 "held        {held} times one thread inside record(); the others recorded {least} rows or more\n"
             );
         }
-        text += &self.outage.as_ref().map_or_else(String::new, Outage::words);
-        text += &self.destroyed.as_ref().map_or_else(String::new, Destroyed::words);
+        text += &self.besides.outage.as_ref().map_or_else(String::new, Outage::words);
+        text += &self.besides.destroyed.as_ref().map_or_else(String::new, Destroyed::words);
         for example in &verdict.examples {
             text += &format!("  {example}\n");
         }

@@ -70,7 +70,18 @@ impl Scene {
     fn mark(&self, mark: u64) {
         let first = u128::from(mark) * 1_000_000;
         self.record(first..first + 50);
-        self.done(&["settings", "set", "test", "mark", &mark.to_string(), "--why", "a test", "--who", "ada", "--force"]);
+        self.done(&[
+            "settings",
+            "set",
+            "test",
+            "mark",
+            &mark.to_string(),
+            "--why",
+            "a test",
+            "--who",
+            "ada",
+            "--force",
+        ]);
         for number in 0..20 {
             self.done(&["events", "publish", "marks", "mark", &format!("{{\"mark\":{mark},\"n\":{number}}}")]);
         }
@@ -90,12 +101,8 @@ impl Scene {
 
     fn redis(&self, words: &[&str]) -> RedisValue {
         let config = self.config().redis.events;
-        let url = format!(
-            "redis://{}:{}@{}",
-            config.admin_user,
-            config.admin_password.expose_secret(),
-            config.addresses[0]
-        );
+        let url =
+            format!("redis://{}:{}@{}", config.admin_user, config.admin_password.expose_secret(), config.addresses[0]);
         let mut connection = redis::Client::open(url).unwrap().get_connection_with_timeout(LONG).unwrap();
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
@@ -308,7 +315,10 @@ fn a_backup_of_an_older_schema_restores_and_migrates() {
     let forget = async {
         let login = tripod::postgres::Login::Admin;
         let postgres = tripod::postgres::Postgres::open_as(&config.postgres, login, LONG).unwrap();
-        postgres.call("forget", async |client| Ok(client.batch_execute("DROP SCHEMA tripod CASCADE").await?)).await.unwrap();
+        postgres
+            .call("forget", async |client| Ok(client.batch_execute("DROP SCHEMA tripod CASCADE").await?))
+            .await
+            .unwrap();
     };
     runtime.block_on(forget);
     scene.done(&["backup", "create"]);
@@ -360,7 +370,9 @@ fn what_is_not_safe_is_refused_and_changes_nothing() {
     let lock = File::options().write(true).open(scene.backups().join(".lock")).unwrap();
     lock.lock().unwrap();
     let before = scene.content();
-    for command in [&["backup", "create"][..], &["backup", "restore", "--yes"], &["backup", "prune", "--keep", "1", "--yes"]] {
+    for command in
+        [&["backup", "create"][..], &["backup", "restore", "--yes"], &["backup", "prune", "--keep", "1", "--yes"]]
+    {
         let said = scene.tripod(command);
         assert!(said.code == Some(4) && said.err.contains("another `tripod backup`"), "{said:?}");
     }

@@ -1,12 +1,19 @@
-//! `tripod doctor`: each thing broken on purpose on live servers is found, with its remedy; a healthy stack has nothing.
+//! `tripod doctor`: each thing broken on purpose on live servers is found, with its remedy; a healthy stack has nothing. What
+//! of a machine cannot be broken without harm to others is judged in `commands/doctor/machine.rs`, from facts.
+
+mod around;
+mod replicated;
 
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::sync::Barrier;
 use tripod::Config;
 use tripod::postgres::{Login, Postgres};
 use tripod::tape::questdb::QuestDbHttp;
@@ -27,20 +34,24 @@ fn stack(servers: Servers) -> TestStack {
 
 /// With budgets that fit any disk that tests run on.
 fn doctor(data: &Path) -> Said {
-    doctor_with_budgets(data, "64")
+    doctor_with(data, &[])
 }
 
-fn doctor_with_budgets(data: &Path, mib: &str) -> Said {
+fn doctor_with(data: &Path, variables: &[(&str, &str)]) -> Said {
     let mut command = tripod();
     for class in ["CRITICAL", "STANDARD", "DEBUG"] {
-        command.env(format!("TRIPOD__JOURNAL__{class}_BUDGET_MIB"), mib);
+        command.env(format!("TRIPOD__JOURNAL__{class}_BUDGET_MIB"), "64");
     }
+    command.envs(variables.iter().copied());
     command.current_dir(data).args(["--data", ".", "doctor", "--json"]).output().unwrap().into()
 }
 
 /// What it finds beyond the machine's own settings, and that a stack for tests does not wait for its disk.
 fn found(data: &Path) -> Vec<(String, String)> {
-    let said = doctor(data);
+    found_in(&doctor(data))
+}
+
+fn found_in(said: &Said) -> Vec<(String, String)> {
     let json = said.json();
     let findings = json["findings"].as_array().unwrap();
     for finding in findings {
@@ -182,6 +193,97 @@ impl Drop for Down<'_> {
     }
 }
 
+#[test]
+fn what_postgresql_takes_in_at_its_start_is_found_and_a_missing_login() {
+    let stack = stack(Servers { postgres: true, ..Servers::ALL });
+    let data = stack.data_dir();
+    let after = |statements: &[&str]| {
+        sql(data, statements);
+        stack.restart_server(ServerName::Postgres).unwrap();
+        ids(&found(data)).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(after(&["ALTER SYSTEM SET listen_addresses = '*'"]), ["postgres.plain-network"]);
+    assert_eq!(
+        after(&[
+            "ALTER SYSTEM RESET listen_addresses",
+            "ALTER SYSTEM SET wal_level = minimal",
+            "ALTER SYSTEM SET max_wal_senders = 0",
+        ]),
+        ["postgres.wal-level"]
+    );
+    let nothing: [&str; 0] = [];
+    assert_eq!(after(&["ALTER SYSTEM RESET wal_level", "ALTER SYSTEM RESET max_wal_senders"]), nothing);
+
+    sql(data, &["ALTER ROLE tripod_bot RENAME TO tripod_gone"]);
+    assert_eq!(ids(&found(data)), ["postgres.bot-login"]);
+    sql(data, &["ALTER ROLE tripod_gone RENAME TO tripod_bot", "REVOKE tripod_writer FROM tripod_bot"]);
+    assert_eq!(ids(&found(data)), ["postgres.bot-rights"]);
+    sql(data, &["GRANT tripod_writer TO tripod_bot"]);
+
+    let checksums = |what: &str| {
+        stack.stop_server(ServerName::Postgres).unwrap();
+        let cluster = stack.data_path(ServerName::Postgres);
+        let owner = std::fs::metadata(&cluster).unwrap();
+        let program = postgres_bin().join("pg_checksums");
+        let done = Command::new(program).args([what, "-D"]).arg(&cluster).uid(owner.uid()).gid(owner.gid()).output();
+        let done = done.unwrap();
+        assert!(done.status.success(), "{done:?}");
+        stack.start_server(ServerName::Postgres).unwrap();
+    };
+    checksums("--disable");
+    assert_eq!(ids(&found(data)), ["postgres.checksums"]);
+    checksums("--enable");
+    assert_eq!(found(data), []);
+}
+
+/// Where the newest PostgreSQL's programs are.
+fn postgres_bin() -> std::path::PathBuf {
+    let installed = std::fs::read_dir("/usr/lib/postgresql").unwrap().flatten();
+    let version = |path: &std::path::PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
+    installed.map(|entry| entry.path()).filter(|path| version(path).is_some()).max_by_key(version).unwrap().join("bin")
+}
+
+#[test]
+fn connections_that_run_out_are_found() {
+    /// Of 40: more than four in five.
+    const HELD: usize = 34;
+    let stack = stack(Servers::ALL);
+    let mut config = Config::local(stack.data_dir()).unwrap().postgres;
+    config.pool_size = HELD;
+    assert_eq!(found(stack.data_dir()), []);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    // All of them, and this test: once when they are there, once when they may go.
+    let barrier = Arc::new(Barrier::new(HELD + 1));
+    let postgres = {
+        let _runtime = runtime.enter();
+        Postgres::open_as(&config, Login::Admin, Duration::from_secs(120)).unwrap()
+    };
+    let holders: Vec<_> = (0..HELD)
+        .map(|_| {
+            let (postgres, barrier) = (postgres.clone(), Arc::clone(&barrier));
+            runtime.spawn(async move {
+                postgres
+                    .call("hold a connection", async |_client| {
+                        barrier.wait().await;
+                        barrier.wait().await;
+                        Ok(())
+                    })
+                    .await
+                    .unwrap();
+            })
+        })
+        .collect();
+    runtime.block_on(barrier.wait());
+    let while_held = found(stack.data_dir());
+    runtime.block_on(async {
+        barrier.wait().await;
+        for holder in holders {
+            holder.await.unwrap();
+        }
+    });
+    assert_eq!(ids(&while_held), ["postgres.connections"]);
+}
+
 fn redis(stack: &TestStack, server: ServerName, words: &[&str]) {
     let login = stack.admin(server);
     let output = Command::new("redis-cli")
@@ -231,6 +333,8 @@ fn what_is_wrong_with_redis_is_found() {
             &["ACL", "SETUSER", "tripod_bot", "-flushall"],
             "redis.bot-rights",
         ),
+        (prices, &["REPLICAOF", "127.0.0.1", "1"], &["REPLICAOF", "NO", "ONE"], "redis.role"),
+        (events, &["REPLICAOF", "127.0.0.1", "1"], &["REPLICAOF", "NO", "ONE"], "redis.role"),
         // Gone for good, so the last.
         (events, &["ACL", "DELUSER", "tripod_bot"], &["PING"], "redis.bot-user"),
     ];
@@ -241,6 +345,13 @@ fn what_is_wrong_with_redis_is_found() {
     }
     redis(&stack, events, &["CONFIG", "SET", "maxmemory", "1mb"]);
     assert!(ids(&found(stack.data_dir())).contains(&"redis.memory"));
+    // A stack for tests has it so, and `found` leaves it out.
+    let says_sync = || doctor(stack.data_dir()).json()["findings"].to_string().contains("redis.append-sync");
+    assert!(says_sync());
+    redis(&stack, events, &["CONFIG", "SET", "appendfsync", "everysec"]);
+    assert!(!says_sync());
+    redis(&stack, prices, &["ACL", "SETUSER", "tripod_admin", "-acl|dryrun"]);
+    assert!(ids(&found(stack.data_dir())).contains(&"redis.unknown"));
     stack.kill(prices).unwrap();
     assert!(ids(&found(stack.data_dir())).contains(&"redis.unreachable"));
 }
@@ -289,22 +400,47 @@ fn what_is_wrong_with_questdb_is_found() {
 }
 
 #[test]
-fn the_machine_and_the_journals_are_looked_at_though_no_server_answers() {
-    let stack = TestStack::start(Servers::NONE).unwrap();
+fn a_questdb_that_is_open_to_all_and_views_that_do_not_follow_are_found() {
+    let stack = stack(Servers::ALL);
     let data = stack.data_dir();
-    let segments = data.join("journals/bot/critical/segments");
-    std::fs::create_dir_all(&segments).unwrap();
-    std::fs::create_dir_all(data.join("journals/bot/critical/sinks")).unwrap();
-    std::fs::write(segments.join(format!("{:016}.seg", 1)), vec![7_u8; 1 << 20]).unwrap();
-    let file = stack.config_path();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let said = doctor(data);
-    assert_eq!(said.code, Some(3), "{said:?}");
-    let text = said.json()["findings"].to_string();
-    for id in ["questdb.unreachable", "postgres.unreachable", "redis.unreachable", "machine.config-mode"] {
-        assert!(text.contains(id), "{id} is missing in {text}");
+    let questdb = || QuestDbHttp::new(&Config::local(data).unwrap().questdb[0], Duration::from_secs(30)).unwrap();
+    assert_eq!(found(data), []);
+
+    // Rows that a view was told of and does not take in.
+    questdb().exec("ALTER MATERIALIZED VIEW quality_1m SET REFRESH MANUAL").unwrap();
+    questdb().exec("INSERT INTO executions (at, strategy, venue) VALUES (now(), 's', 'v')").unwrap();
+    let behind = await_found(data, "questdb.view-behind");
+    assert_eq!(ids(&behind), ["questdb.schema", "questdb.view-behind"], "{behind:?}");
+    questdb().exec("ALTER MATERIALIZED VIEW quality_1m SET REFRESH IMMEDIATE").unwrap();
+    // A view of which the base was emptied is invalid; of those of the other base nothing is said.
+    questdb().exec("TRUNCATE TABLE market_trades").unwrap();
+    let invalid = await_found(data, "questdb.view");
+    assert!(invalid.iter().filter(|(id, _)| id == "questdb.view").count() == 3, "{invalid:?}");
+    for view in ["candles_1s", "candles_1m", "candles_1h"] {
+        questdb().exec(&format!("DROP MATERIALIZED VIEW {view}")).unwrap();
     }
-    assert!(text.contains("journal.damaged") || text.contains("journal.unreadable"), "{text}");
-    let said = doctor_with_budgets(data, "1048576");
-    assert!(said.json()["findings"].to_string().contains("machine.disk"), "{said:?}");
+    let missing = await_found(data, "questdb.schema");
+    assert!(missing.iter().any(|(_, remedy)| remedy == "`tripod migrate`"), "{missing:?}");
+    assert_eq!(run(data, &["--data", ".", "migrate", "-q"]).code, Some(0));
+
+    let conf = stack.data_path(ServerName::QuestDb).join("conf/server.conf");
+    let port = stack.address(ServerName::QuestDb).split(':').next_back().unwrap().to_owned();
+    stack.stop_server(ServerName::QuestDb).unwrap();
+    let mut file = std::fs::OpenOptions::new().append(true).open(&conf).unwrap();
+    file.write_all(format!("\nhttp.net.bind.to=0.0.0.0:{port}\nhttp.user=\nhttp.password=\n").as_bytes()).unwrap();
+    stack.start_server(ServerName::QuestDb).unwrap();
+    let open = found(data);
+    assert_eq!(ids(&open), ["questdb.open"], "{open:?}");
+}
+
+/// Looks until this is found: what a server does by itself takes a moment.
+fn await_found(data: &Path, id: &str) -> Vec<(String, String)> {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let found = found(data);
+        if found.iter().any(|(there, _)| there == id) {
+            return found;
+        }
+        assert!(Instant::now() < end, "{id} is not found: {found:?}");
+    }
 }

@@ -1,5 +1,6 @@
 //! Drills on a real stack: what they claim about it is asked of the stack again.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -194,4 +195,57 @@ fn a_frozen_postgres_stops_neither_rows_nor_tokens_in_memory() {
         let postgres = tripod::postgres::Postgres::open(&config.postgres).unwrap();
         tripod::postgres::migrations::check(&postgres).await.unwrap();
     });
+}
+
+/// On servers of their own, so without a stack; what they claim of the servers was asked of the servers.
+fn drill_of_all_servers(name: &str, rounds: u64) -> Value {
+    let dir = tempfile::tempdir().unwrap();
+    let clocks = dir.path().join("clocks");
+    std::fs::create_dir(&clocks).unwrap();
+    for open in [dir.path(), &clocks] {
+        // PostgreSQL's account reads its clock there.
+        std::fs::set_permissions(open, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = tripod();
+    command.current_dir(dir.path()).env("TMPDIR", &clocks);
+    command.args(["--data", "data", "--json", "drill", "run", name, "--rounds", &rounds.to_string()]);
+    let said = Said::from(command.output().unwrap());
+    assert_eq!(std::fs::read_dir(&clocks).unwrap().count(), 0, "its clocks are left");
+    let report = said.json();
+    for field in FIELDS {
+        assert!(report.get(field).is_some_and(|value| !value.is_null()), "`{field}` is missing in {report}");
+    }
+    assert_eq!((&report["lost"], &report["doubled"]), (&json!(0), &json!(0)), "{said:?}");
+    let whole = &report["whole"];
+    for field in ["too_young", "outlived", "went_back"] {
+        assert_eq!(whole["prices"][field], 0, "{report}");
+    }
+    assert_eq!((&whole["health"]["wrongly_fresh"], &whole["ids_out_of_order"]), (&json!(0), &json!(0)), "{report}");
+    assert_eq!(whole["health"]["silent"], rounds, "{report}");
+    for (part, field) in
+        [("events", "acknowledged"), ("settings", "acknowledged"), ("prices", "reads"), ("health", "heartbeats")]
+    {
+        assert!(whole[part][field].as_u64() > Some(0), "{part}.{field}: {report}");
+    }
+    // Only how long prices were away it may find too long, on a machine that does other things; then it says so.
+    let too_long = whole["back"].as_array().unwrap().iter().any(|back| back["prices_ms"].as_u64() > Some(15_000));
+    assert_eq!((report["ok"].as_bool(), said.code), (Some(!too_long), Some(i32::from(too_long))), "{said:?}");
+    if !too_long {
+        let left: Vec<_> = std::fs::read_dir(dir.path().join("data/drills")).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1, "only the lock stays: {left:?}");
+    }
+    report
+}
+
+#[test]
+fn everything_that_ended_at_once_is_back_with_all_that_was_acknowledged() {
+    let report = drill_of_all_servers("restart-everything", 1);
+    assert!(report["breaks"][0]["away_ms"].as_u64() > Some(0), "{report}");
+}
+
+#[test]
+fn clocks_that_go_back_cost_nothing_and_are_put_right_again() {
+    // The bot's by two minutes, the servers' by more than a day; QuestDB killed meanwhile; and the way back.
+    let report = drill_of_all_servers("clock-back", 1);
+    assert_eq!(report["whole"]["back"].as_array().unwrap().len(), 3, "{report}");
 }

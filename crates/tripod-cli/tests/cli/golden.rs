@@ -135,6 +135,8 @@ fn the_drills_are_listed_with_what_each_promises() {
         "trim-unread",
         "slow-network",
         "stall-postgres",
+        "clock-back",
+        "restart-everything",
     ];
     assert_eq!(names, all);
 }

@@ -1,16 +1,19 @@
 //! QuestDB: parameters, tables against their specs, what is suspended, views, an open checkpoint, the clock.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{Departure, clock};
 use crate::error::Result;
 use crate::tape::questdb::QuestDbHttp;
-use crate::tape::schema::{self, ActionKind};
+use crate::tape::schema::{self, Action, ActionKind, LiveView, rollups};
 use crate::tape::spec::TableSpec;
 use crate::value::Timestamp;
 
+/// A view takes its table's newest transactions in within this, also on a busy machine.
+pub const VIEW_LOOK_AGAIN: Duration = Duration::from_secs(4);
 /// The version that everything here was tried with.
 pub const TESTED: &str = "9.3.4";
 /// Append pages beyond this make each table cost hundreds of megabytes on the disk.
@@ -21,16 +24,7 @@ const APPEND_PAGE_MAX: u64 = 1 << 20;
 /// # Errors
 /// As [`QuestDbHttp::exec`], where the server does not answer at all.
 pub fn look(http: &QuestDbHttp, specs: &[TableSpec], prefix: &str) -> Result<Vec<Departure>> {
-    let mut found = Vec::new();
-    let version = http.version()?;
-    if version != TESTED {
-        found.push(Departure::advice(
-            "questdb.version",
-            format!("QuestDB {version}"),
-            "only what was tested is promised; the statements and answers of other versions may differ",
-            format!("run the drills against it (`tripod drill run kill-questdb`), or use {TESTED}"),
-        ));
-    }
+    let mut found: Vec<_> = version(&http.version()?).into_iter().collect();
     found.extend(parameters(&parameters_of(http)?));
     found.extend(tables(http, specs, prefix)?);
     found.extend(suspended(http)?);
@@ -43,6 +37,61 @@ pub fn look(http: &QuestDbHttp, specs: &[TableSpec], prefix: &str) -> Result<Vec
         found.extend(clock("questdb.clock", "QuestDB", before, theirs, after));
     }
     Ok(found)
+}
+
+/// Looks at the rollups of the tables in `specs`: that they are there as specified, and that they follow. One that is
+/// behind is looked at again after [`VIEW_LOOK_AGAIN`]: to be behind for a moment is how a view works.
+///
+/// # Errors
+/// As [`look`].
+pub fn look_at_rollups(
+    http: &QuestDbHttp,
+    specs: &[TableSpec],
+    prefix: &str,
+    rollup_days: u16,
+) -> Result<Vec<Departure>> {
+    let (live, views) = (schema::read_live(http)?, schema::read_views(http)?);
+    // One that is invalid has a finding of its own.
+    let invalid = |action: &Action| views.0.get(&action.object).is_some_and(|view| view.invalid.is_some());
+    let plan = schema::plan_rollups(&live, &views, specs, prefix, rollup_days);
+    let mut found = due(plan.into_iter().filter(|action| !invalid(action)).collect());
+    let ours: Vec<String> = rollups().iter().map(|rollup| rollup.view(prefix)).collect();
+    let behind: Vec<(&String, u64)> = ours
+        .iter()
+        .filter_map(|name| Some((name, views.0.get(name)?)))
+        .filter(|(_, view)| view.invalid.is_none() && view.behind > 0)
+        .map(|(name, view)| (name, view.at_txn))
+        .collect();
+    if !behind.is_empty() {
+        #[expect(clippy::disallowed_methods, reason = "whether it moves shows only after a while, and nobody tells")]
+        std::thread::sleep(VIEW_LOOK_AGAIN);
+        let again = schema::read_views(http)?;
+        found.extend(behind.into_iter().filter_map(|(name, at_txn)| standing(name, at_txn, again.0.get(name)?)));
+    }
+    Ok(found)
+}
+
+fn version(version: &str) -> Option<Departure> {
+    (version != TESTED).then(|| {
+        Departure::advice(
+            "questdb.version",
+            format!("QuestDB {version}"),
+            "only what was tested is promised; the statements and answers of other versions may differ",
+            format!("run the drills against it (`tripod drill run kill-questdb`), or use {TESTED}"),
+        )
+    })
+}
+
+/// A view that is behind its table and has not moved since it was at `at_txn`.
+fn standing(name: &str, at_txn: u64, now: &LiveView) -> Option<Departure> {
+    (now.behind > 0 && now.at_txn == at_txn).then(|| {
+        Departure::wrong(
+            "questdb.view-behind",
+            format!("view {name} stands {} transactions behind {} and does not move", now.behind, now.base),
+            "candles and quality lack the newest rows, and retention holds their days back",
+            format!("see the server's log for {name}; REFRESH MATERIALIZED VIEW \"{name}\" INCREMENTAL gives it a push (never FULL)"),
+        )
+    })
 }
 
 fn text(rows: &[Vec<Value>], column: usize) -> Option<&str> {
@@ -147,9 +196,12 @@ fn bytes(text: &str) -> Option<u64> {
 }
 
 fn tables(http: &QuestDbHttp, specs: &[TableSpec], prefix: &str) -> Result<Vec<Departure>> {
-    let due = schema::plan(&schema::read_live(http)?, specs, prefix);
-    Ok(due
-        .into_iter()
+    Ok(due(schema::plan(&schema::read_live(http)?, specs, prefix)))
+}
+
+/// The steps that are to do, as departures.
+fn due(plan: Vec<Action>) -> Vec<Departure> {
+    plan.into_iter()
         .filter(|action| action.action != ActionKind::None)
         .map(|action| {
             let remedy = match action.action {
@@ -161,7 +213,7 @@ fn tables(http: &QuestDbHttp, specs: &[TableSpec], prefix: &str) -> Result<Vec<D
                 "rows of a table that is not as specified stay in the journal, or are kept longer or shorter than said";
             Departure::wrong("questdb.schema", what, why, remedy)
         })
-        .collect())
+        .collect()
 }
 
 fn suspended(http: &QuestDbHttp) -> Result<Vec<Departure>> {
@@ -236,6 +288,28 @@ mod tests {
             ["questdb.auto-create", "questdb.append-page", "questdb.telemetry", "questdb.open"]
         );
         assert_eq!(ids(&[("http.net.bind.to", "0.0.0.0:9000"), ("http.user", "tripod")]), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn another_version_is_said() {
+        assert_eq!(version(TESTED), None);
+        assert_eq!(version("9.4.0").unwrap().id, "questdb.version");
+    }
+
+    #[test]
+    fn a_view_stands_where_it_is_behind_and_at_the_same_place() {
+        let view = |behind, at_txn| LiveView {
+            base: "trades".into(),
+            sql: String::new(),
+            invalid: None,
+            behind,
+            at_txn,
+            limit_hours: None,
+            immediate: true,
+        };
+        assert!(standing("candles_1s", 7, &view(3, 7)).is_some());
+        assert_eq!(standing("candles_1s", 7, &view(3, 8)), None, "it moves");
+        assert_eq!(standing("candles_1s", 7, &view(0, 7)), None, "there is nothing new");
     }
 
     #[test]

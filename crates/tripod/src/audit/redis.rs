@@ -1,4 +1,8 @@
-//! Redis: settings for what it holds, the default user, what the bot's user really may, persistence, room, the clock.
+//! Redis: settings for what it holds, the default user, what the bot's user really may, persistence, room, the clock; with
+//! high availability the sentinels and the replicas.
+
+mod sentinels;
+mod settings;
 
 use std::time::Duration;
 
@@ -10,10 +14,10 @@ use crate::error::{Error, Result, Server};
 use crate::redis::{Instance, Link};
 use crate::value::Timestamp;
 
+pub use sentinels::{replicas, sentinels};
+
 /// The major version that everything here was tried with.
 pub const TESTED: u64 = 7;
-/// Of the memory limit of the instance that refuses at it, in percent.
-const MEMORY_PERCENT_MAX: u64 = 75;
 
 /// Looks at one instance through its operator's login. [`Link::server`] says what it holds; `prefix` stands before the
 /// bot's keys there.
@@ -22,7 +26,10 @@ const MEMORY_PERCENT_MAX: u64 = 75;
 /// As every call, where the server does not answer at all.
 pub async fn look(link: &Link, config: &config::Redis, prefix: &str) -> Result<Vec<Departure>> {
     let instance = link.instance().await?;
-    let mut found = judge(link.server(), &instance);
+    let mut found = settings::judge(link.server(), &instance);
+    found.extend(bot_user(link, &config.user).await?);
+    // What follows is of a user that is there.
+    let has_user = found.iter().all(|departure| departure.id != "redis.bot-user" && departure.id != "redis.unknown");
     let before = Timestamp::now();
     let (seconds, micros): (u64, u64) = link.query("TIME", &cmd("TIME")).await?;
     let theirs = Duration::from_secs(seconds) + Duration::from_micros(micros);
@@ -30,89 +37,42 @@ pub async fn look(link: &Link, config: &config::Redis, prefix: &str) -> Result<V
         found.extend(clock("redis.clock", &link.server().to_string(), before, theirs, Timestamp::now()));
     }
     found.extend(default_user(link, &instance).await?);
-    found.extend(rights(link, &config.user, prefix).await?);
+    if has_user {
+        found.extend(rights(link, &config.user, prefix).await?);
+    }
     if link.server() == Server::RedisEvents {
         found.extend(append_sync(link).await?);
     }
     Ok(found)
 }
 
-fn set(name: &str, to: &str) -> String {
-    format!("`{name} {to}` in the server's config file and, until its next start, CONFIG SET {name} {to}")
+/// The part that a server's config file settles, and whether the bot's user is there: what `tripod migrate` looks at. The
+/// same judge as [`look`]'s.
+///
+/// # Errors
+/// As [`look`].
+pub async fn look_at_settings(link: &Link, config: &config::Redis) -> Result<Vec<Departure>> {
+    let mut found = settings::judge(link.server(), &link.instance().await?);
+    found.extend(bot_user(link, &config.user).await?);
+    Ok(found)
 }
 
-/// The part that needs no server.
-fn judge(server: Server, instance: &Instance) -> Vec<Departure> {
-    let prices = server == Server::RedisPrices;
-    let mut found = Vec::new();
-    if instance.major() < TESTED {
-        found.push(Departure::wrong(
-            "redis.version",
-            format!("{server} is version {}", instance.version),
-            "the counters of streams and the rights of users that Tripod builds on came with Redis 7",
-            "install Redis 7.0 or newer",
-        ));
+/// Whether there is such a user at all.
+async fn bot_user(link: &Link, user: &str) -> Result<Option<Departure>> {
+    match dry_run(link, user, &cmd("PING")).await {
+        Ok(_) => Ok(None),
+        Err(Error::Refused { what, .. }) if what.contains("not found") => Ok(Some(Departure::wrong(
+            "redis.bot-user",
+            format!("{}: there is no user {user}", link.server()),
+            "the bot cannot log in",
+            format!(
+                "ACL SETUSER {user} on >PASSWORD ~* &* -@all +@read +@write +@stream +@pubsub +@scripting \
+                 +@connection +@transaction +@fast -@admin -@dangerous +role +info; then ACL SAVE"
+            ),
+        ))),
+        Err(Error::Refused { what, .. }) => Ok(Some(unknown(user, &what))),
+        Err(error) => Err(error),
     }
-    if instance.role != "master" {
-        found.push(Departure::wrong(
-            "redis.role",
-            format!("{server} is a {}", instance.role),
-            "it takes no writes",
-            "name the primary in `addresses`, or let `mode = \"sentinel\"` find it",
-        ));
-    }
-    let policy = if prices { "volatile-ttl" } else { "noeviction" };
-    if instance.maxmemory_policy != policy {
-        let what = format!("{server}: maxmemory-policy is {}", instance.maxmemory_policy);
-        found.push(if prices {
-            let why = "at the memory limit writes of prices fail, where the oldest could give way";
-            Departure::advice("redis.memory-policy", what, why, set("maxmemory-policy", policy))
-        } else {
-            let why = "at the memory limit events are deleted, and nobody is told";
-            Departure::wrong("redis.memory-policy", what, why, set("maxmemory-policy", policy))
-        });
-    }
-    if instance.maxmemory_bytes == 0 {
-        found.push(Departure::advice(
-            "redis.memory-limit",
-            format!("{server} has no limit of memory"),
-            "the machine's memory is the limit then, and the kernel ends the server there",
-            set("maxmemory", "256mb"),
-        ));
-    } else if !prices && instance.used_memory_bytes / MEMORY_PERCENT_MAX > instance.maxmemory_bytes / 100 {
-        found.push(Departure::wrong(
-            "redis.memory",
-            format!("{server} uses {} of {} bytes", instance.used_memory_bytes, instance.maxmemory_bytes),
-            "at the limit no event can be published",
-            "raise maxmemory, or lower the cap of streams or the size of payloads",
-        ));
-    }
-    if instance.append_only == prices {
-        found.push(if prices {
-            Departure::advice(
-                "redis.append-only",
-                format!("{server} writes an append-only file"),
-                "prices are refilled in a second; the file only costs latency",
-                set("appendonly", "no"),
-            )
-        } else {
-            Departure::wrong(
-                "redis.append-only",
-                format!("{server} writes no append-only file"),
-                "a restart loses every event",
-                set("appendonly", "yes"),
-            )
-        });
-    }
-    if !instance.append_only_ok {
-        found.push(Departure::wrong(
-            "redis.append-only",
-            format!("{server}: the last write to the append-only file failed"),
-            "what was published since is lost with the next restart",
-            "see the server's log; most often the disk is full",
-        ));
-    }
-    found
 }
 
 /// Redis before 8.4 replays a transaction of its append-only file, and what a script wrote is one, only as far as the
@@ -145,20 +105,7 @@ async fn rights(link: &Link, user: &str, prefix: &str) -> Result<Vec<Departure>>
             Ok(None) => {}
             Ok(Some(words)) => lacking.push(words),
             Err(Error::Refused { what, .. }) => {
-                let there_is_none = what.contains("not found");
-                found.push(if there_is_none {
-                    Departure::wrong(
-                        "redis.bot-user",
-                        format!("{}: there is no user {user}", link.server()),
-                        "the bot cannot log in",
-                        format!(
-                            "ACL SETUSER {user} on >PASSWORD ~* &* -@all +@read +@write +@stream +@pubsub +@scripting \
-                             +@connection +@transaction +@fast -@admin -@dangerous +role +info; then ACL SAVE"
-                        ),
-                    )
-                } else {
-                    unknown(user, &what)
-                });
+                found.push(unknown(user, &what));
                 break;
             }
             Err(error) => return Err(error),
@@ -197,17 +144,19 @@ const NEEDS_PRICES: [&str; 7] = [
     "SUBSCRIBE @prices",
     "EVALSHA 0 0",
 ];
-const NEEDS_EVENTS: [&str; 13] = [
+const NEEDS_EVENTS: [&str; 15] = [
     "XADD @events:x MAXLEN = 10 * f v",
     "XREADGROUP GROUP g c STREAMS @events:x >",
     "XREAD STREAMS @events:x 0",
     "XACK @events:x g 1-1",
     "XAUTOCLAIM @events:x g c 1000 0",
+    "XCLAIM @events:x g c 0 1-1 IDLE 0 JUSTID",
     "XGROUP SETID @events:x g 0",
     "XPENDING @events:x g",
     "XINFO STREAM @events:x",
     "XRANGE @events:x - +",
     "SET @events:x:key 1 PX 1000",
+    "TIME",
     "PUBLISH @signals:x 1",
     "SUBSCRIBE @signals:x",
     "EVALSHA 0 0",
@@ -257,7 +206,7 @@ async fn append_sync(link: &Link) -> Result<Option<Departure>> {
             "redis.append-sync",
             format!("{}: appendfsync is no", link.server()),
             "a power loss takes half a minute of events instead of a second",
-            set("appendfsync", "everysec"),
+            settings::set("appendfsync", "everysec"),
         )
     }))
 }
@@ -269,39 +218,4 @@ fn unknown(what: &str, words: &str) -> Departure {
         "what nobody can look at may be wrong",
         "give `admin_user` the right: ACL SETUSER … +acl +config|get +info",
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn instance(policy: &str, append_only: bool) -> Instance {
-        Instance {
-            version: "7.0.15".into(),
-            role: "master".into(),
-            used_memory_bytes: 10 << 20,
-            maxmemory_bytes: 100 << 20,
-            maxmemory_policy: policy.into(),
-            append_only,
-            append_only_ok: true,
-            ..Instance::default()
-        }
-    }
-
-    fn ids(server: Server, instance: &Instance) -> Vec<&'static str> {
-        judge(server, instance).iter().map(|found| found.id).collect()
-    }
-
-    #[test]
-    fn each_instance_is_judged_by_what_it_holds() {
-        assert!(ids(Server::RedisPrices, &instance("volatile-ttl", false)).is_empty());
-        assert!(ids(Server::RedisEvents, &instance("noeviction", true)).is_empty());
-        let full = Instance { used_memory_bytes: 80 << 20, ..instance("noeviction", true) };
-        assert_eq!(ids(Server::RedisEvents, &full), ["redis.memory"]);
-        let foreign = Instance { append_only_ok: false, ..instance("allkeys-lru", false) };
-        assert_eq!(
-            ids(Server::RedisEvents, &foreign),
-            ["redis.memory-policy", "redis.append-only", "redis.append-only"]
-        );
-    }
 }

@@ -127,7 +127,10 @@ const SECTIONS: &[Section] = &[
     ),
     (
         "backup",
-        &[("dir", "Directory of the backups, best on another disk; in none of the servers' own. Relative to this file.")],
+        &[(
+            "dir",
+            "Directory of the backups, best on another disk; in none of the servers' own. Relative to this file.",
+        )],
     ),
 ];
 

@@ -78,10 +78,20 @@ impl ServerClock {
             }
             let Ok((anchor, took)) = ask(link).await else { continue };
             connections = now;
-            if is_new || took <= ROUND_TRIP_GOOD || self.0.load().at.elapsed() >= KEEP_AT_MOST {
+            let held = self.0.load();
+            let old = held.at.elapsed() >= KEEP_AT_MOST;
+            if is_new || took <= ROUND_TRIP_GOOD || old || held.is_refuted_by(&anchor, took) {
                 self.0.store(Arc::new(anchor));
             }
         }
+    }
+}
+
+impl Anchor {
+    /// Whether the server's clock was set since: the two differ by more than a bad comparison explains.
+    fn is_refuted_by(&self, newer: &Self, took: Duration) -> bool {
+        let expected = self.server.checked_add(newer.at.saturating_duration_since(self.at)).unwrap_or(Timestamp::MAX);
+        expected.since(newer.server).max(newer.server.since(expected)) > took + AHEAD_MAX
     }
 }
 
@@ -148,6 +158,19 @@ mod tests {
         assert_eq!(age_at(at(10_000), at(11_001)), None);
         assert_eq!(age_at(at(10_000), at(3_610_000)), None);
         assert_eq!(age_at(at(3_610_000), at(10_000)), Some(Duration::from_secs(3600)));
+    }
+
+    #[test]
+    fn a_slow_comparison_replaces_a_good_one_where_the_servers_clock_was_set() {
+        let at = |ms: i64| Timestamp::from_nanos(ms * 1_000_000).unwrap();
+        let now = Instant::now();
+        let held = Anchor { server: at(100_000), at: now };
+        let newer = |ms: i64| Anchor { server: at(ms), at: now + Duration::from_secs(5) };
+        let took = Duration::from_millis(300);
+        assert!(!held.is_refuted_by(&newer(105_000), took));
+        assert!(!held.is_refuted_by(&newer(106_200), took), "the answer may have been that slow");
+        assert!(held.is_refuted_by(&newer(106_400), took));
+        assert!(held.is_refuted_by(&newer(103_000), took));
     }
 
     #[test]

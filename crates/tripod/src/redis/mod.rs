@@ -21,14 +21,12 @@ mod label;
 mod link;
 mod scripts;
 mod sentinels;
-mod settings;
 mod subscription;
 mod target;
 
 pub use instance::Instance;
 pub use label::{LABEL_BYTES_MAX, Label};
 pub use link::Link;
-pub use settings::{Finding, FindingAction, check_instance};
 
 pub(crate) use dedicated::Dedicated;
 pub(crate) use fault::code_of;
@@ -37,6 +35,7 @@ pub(crate) use scripts::{
     DEAD_LETTER, DEAD_REDRIVE, FOLLOW_READ, GROUP_CLAIM, GROUP_CREATE, GROUP_LEAVE, GROUP_READ, GROUP_RENEW,
     PRICE_WRITE, PUBLISH_ONCE,
 };
+pub(crate) use sentinels::Sentinels;
 pub(crate) use subscription::{Delivery, Subscription};
 
 use crate::error::{Error, Result};

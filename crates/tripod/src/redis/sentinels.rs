@@ -5,6 +5,7 @@
 //!
 //! Picture: one task a sentinel ── SUBSCRIBE +switch-master, and a question each second ──▶ views ──▶ `newest`
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,11 +18,16 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::Login;
 use super::link::backoff_up_to;
-use super::target::{client, nobody_knows};
+use super::target::{Target, client, nobody_knows};
+use crate::config;
+use crate::error::{Error, Result, Server};
 
 /// How long one sentinel may take to answer.
 const EACH_WITHIN: Duration = Duration::from_millis(250);
+/// The same for a look at its facts, which no trade waits for.
+const FACTS_WITHIN: Duration = Duration::from_secs(2);
 /// How often each is asked though it has said nothing.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Longest pause before a sentinel that is away is tried again.
@@ -47,13 +53,19 @@ impl View {
 
 /// Where the sentinels are and how to log in there.
 #[derive(Debug, Clone)]
-pub(super) struct Sentinels {
+pub(crate) struct Sentinels {
     pub(super) addresses: Vec<ConnectionAddr>,
     pub(super) primary_name: String,
     pub(super) login: RedisConnectionInfo,
 }
 
 impl Sentinels {
+    /// Those that a config names; it must be one with `mode = "sentinel"`.
+    pub(crate) fn of(config: &config::Redis, server: Server) -> Result<Self> {
+        let sentinels = Target::new(config, server, Login::Bot)?.into_sentinels();
+        sentinels.ok_or_else(|| Error::invalid("mode", "is not `sentinel`"))
+    }
+
     /// Asks all of them at once; the newest view. An error where none knows a primary.
     pub(super) async fn ask(&self) -> RedisResult<View> {
         let config = AsyncConnectionConfig::new()
@@ -80,11 +92,34 @@ impl Sentinels {
         newest.ok_or(error)
     }
 
+    /// What each of them says of the primary of this name, in its own words; none where it knows no such primary.
+    pub(crate) async fn facts(&self) -> Vec<(String, RedisResult<Option<HashMap<String, String>>>)> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(FACTS_WITHIN))
+            .set_response_timeout(Some(FACTS_WITHIN));
+        let config = &config;
+        join_all(self.addresses.iter().map(|address| async move {
+            let asked = async {
+                let client = client(address.clone(), self.login.clone())?;
+                let mut connection = client.get_multiplexed_async_connection_with_config(config).await?;
+                let mut question = cmd("SENTINEL");
+                question.arg("MASTER").arg(&self.primary_name);
+                match question.query_async(&mut connection).await {
+                    Ok(facts) => Ok(Some(facts)),
+                    Err(error) if is_unknown_name(&error) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            };
+            (address.to_string(), timeout(FACTS_WITHIN, asked).await.unwrap_or_else(|_| Err(late())))
+        }))
+        .await
+    }
+
     /// The epoch first: where a switch falls in between, the address is the newer one, and the next question tells.
     async fn question(&self, connection: &mut MultiplexedConnection) -> RedisResult<Option<View>> {
         let mut facts = cmd("SENTINEL");
         facts.arg("MASTER").arg(&self.primary_name);
-        let facts = facts.query_async::<std::collections::HashMap<String, String>>(connection).await;
+        let facts = facts.query_async::<HashMap<String, String>>(connection).await;
         let epoch = match facts {
             Ok(facts) => facts.get("config-epoch").and_then(|text| text.parse().ok()).unwrap_or(0),
             Err(error) if error.code().is_some() => 0,
@@ -95,6 +130,10 @@ impl Sentinels {
         let answer = question.query_async::<Option<(String, u16)>>(connection).await?;
         Ok(answer.map(|(host, port)| View { epoch, host, port }))
     }
+}
+
+fn is_unknown_name(error: &RedisError) -> bool {
+    error.code().is_some() && error.to_string().contains("No such master")
 }
 
 fn late() -> RedisError {

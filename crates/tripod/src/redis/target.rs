@@ -106,6 +106,10 @@ impl Target {
         self.sentinels.as_ref()
     }
 
+    pub(super) fn into_sentinels(self) -> Option<Sentinels> {
+        self.sentinels
+    }
+
     /// Opens a connection to the primary. The caller puts its own deadline around it; `within` bounds the parts.
     ///
     /// Requests on it have no deadline of the driver's own, which would be one timer more for each call.

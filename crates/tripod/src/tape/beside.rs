@@ -12,8 +12,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::permit::TradingPermit;
-use super::sink::stop::Stop;
 use super::sink::reach::look as look_reach;
+use super::sink::stop::Stop;
 use super::sink::{Reach, SinkState, SinkStatus, notice};
 use super::spec::Importance;
 use crate::config::Config;

@@ -5,7 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use tripod::redis::{FindingAction, Link, check_instance};
+use tripod::audit::{self, Severity};
+use tripod::redis::Link;
 use tripod::{Config, Error, Server};
 use tripod_stack::{ServerName, Servers, TestStack};
 
@@ -198,29 +199,28 @@ async fn the_last_handle_ends_the_connections() {
 
 #[tokio::test]
 async fn the_settings_of_an_instance_are_judged_by_what_it_is_for() {
-    let wrong = async |kind: Server, section: &tripod::config::Redis| -> Vec<(String, FindingAction)> {
+    let found = async |kind: Server, section: &tripod::config::Redis| -> Vec<(&'static str, Severity)> {
         let link = Link::connect_admin(section, kind).await.unwrap();
-        let findings = check_instance(&link, section).await.unwrap();
-        assert!(findings.iter().all(|f| f.server == kind && !f.detail.is_empty()));
-        findings.into_iter().filter(|f| f.action != FindingAction::None).map(|f| (f.object, f.action)).collect()
+        let found = audit::redis::look_at_settings(&link, section).await.unwrap();
+        assert!(found.iter().all(|departure| departure.what.contains(&kind.to_string())), "{found:?}");
+        found.into_iter().map(|departure| (departure.id, departure.severity)).collect()
     };
     // The stack's own two are as they should be; one used for the other's purpose is not.
     let (prices, events) = (TestRedis::prices(), TestRedis::events());
     let (prices, events) = (prices.config().redis.prices, events.config().redis.events);
-    assert_eq!(wrong(Server::RedisPrices, &prices).await, []);
-    assert_eq!(wrong(Server::RedisEvents, &events).await, []);
-    let change = |object: &str| (object.to_owned(), FindingAction::Change);
-    let consider = |object: &str| (object.to_owned(), FindingAction::Consider);
-    assert_eq!(wrong(Server::RedisEvents, &prices).await, [change("maxmemory-policy"), change("appendonly")]);
-    assert_eq!(wrong(Server::RedisPrices, &events).await, [consider("maxmemory-policy"), consider("appendonly")]);
+    assert_eq!(found(Server::RedisPrices, &prices).await, []);
+    assert_eq!(found(Server::RedisEvents, &events).await, []);
+    let both = ["redis.memory-policy", "redis.append-only"];
+    assert_eq!(found(Server::RedisEvents, &prices).await, both.map(|id| (id, Severity::Wrong)));
+    assert_eq!(found(Server::RedisPrices, &events).await, both.map(|id| (id, Severity::Advice)));
 
     let mut unknown = events.clone();
     unknown.user = "nobody".into();
-    assert_eq!(wrong(Server::RedisEvents, &unknown).await, [change("user nobody")]);
+    assert_eq!(found(Server::RedisEvents, &unknown).await, [("redis.bot-user", Severity::Wrong)]);
     // As the bot's user, which may not look at users: said, and no error.
     let link = Link::connect(&events, Server::RedisEvents).await.unwrap();
-    let findings = check_instance(&link, &events).await.unwrap();
-    assert!(findings.iter().any(|f| f.object == "user tripod_bot" && f.action == FindingAction::Unknown));
+    let found = audit::redis::look_at_settings(&link, &events).await.unwrap();
+    assert_eq!(found.iter().map(|departure| departure.id).collect::<Vec<_>>(), ["redis.unknown"]);
 }
 
 /// A primary, a replica and one sentinel, without passwords, in a temporary directory.

@@ -2,12 +2,32 @@
 -- that; they are counted in the same step, so that the count survives whoever claims. An event that was delivered as often
 -- as it may be goes to the dead letters instead. After the last page, consumers that have nothing pending and have not
 -- been seen for ten times as long are removed.
+-- How long is judged by this server's time of day. Where that went back, nothing would be old enough until it has caught
+-- up: so it is noted now and then, and once it is behind its note everything pending counts from now on. A step of less than
+-- twice idle_ms may go unseen: it holds a claim up by no more than that.
 -- KEYS: stream, hash of counts, dead letters
 -- ARGV: group, consumer, idle_ms, cursor, count, tries_max, dead_cap, now_ms
 -- Gives the next cursor, the entries, the deliveries of each, how many were trimmed, how many are dead.
 local stream, group, me, idle_ms = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local time = redis.call('TIME')
+local now, note = time[1] * 1000 + math.floor(time[2] / 1000), 'clock:' .. group
+local noted, gone = tonumber(redis.call('HGET', KEYS[2], note) or 0), 0
+if now + idle_ms < noted then
+  local from, page = '-', nil
+  repeat
+    page = redis.call('XPENDING', stream, group, from, '+', 1000)
+    for _, one in ipairs(page) do
+      -- One whose entry was trimmed leaves the list here.
+      if #redis.call('XCLAIM', stream, group, one[2], 0, one[1], 'IDLE', 0, 'JUSTID') == 0 then gone = gone + 1 end
+      from = '(' .. one[1]
+    end
+  until #page < 1000
+end
+if now + idle_ms < noted or now > noted + idle_ms then
+  redis.call('HSET', KEYS[2], note, string.format('%.0f', now))
+end
 local answer = redis.call('XAUTOCLAIM', stream, group, me, idle_ms, ARGV[4], 'COUNT', ARGV[5])
-local gone = answer[3] and #answer[3] or 0
+gone = gone + (answer[3] and #answer[3] or 0)
 if gone > 0 then redis.call('HINCRBY', KEYS[2], group, gone) end
 local entries, tries, dead = {}, {}, 0
 for _, entry in ipairs(answer[2]) do
