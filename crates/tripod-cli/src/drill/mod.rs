@@ -35,6 +35,7 @@ mod outage;
 mod own_stack;
 mod poison_row;
 mod raw;
+pub(crate) mod record;
 mod report;
 mod restart_everything;
 mod row;

@@ -24,9 +24,10 @@ mod sentinels;
 mod subscription;
 mod target;
 
-pub use instance::Instance;
+pub use instance::{Instance, Replica};
 pub use label::{LABEL_BYTES_MAX, Label};
 pub use link::Link;
+pub use sentinels::SentinelSaid;
 
 pub(crate) use dedicated::Dedicated;
 pub(crate) use fault::code_of;

@@ -13,6 +13,7 @@ mod feed;
 mod history;
 pub(in crate::tape) mod notice;
 pub(super) mod reach;
+mod recent;
 mod rewind;
 mod split;
 mod status;
