@@ -43,7 +43,7 @@ impl Bot {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             let tape = Tape::open(&config).unwrap();
             runtime.block_on(work(&config, &tape, &text, &ended));
-            tape.close(Duration::from_secs(5));
+            let _remains = tape.close(Duration::from_secs(5));
         });
         Self { server, ends, thread: Some(thread) }
     }

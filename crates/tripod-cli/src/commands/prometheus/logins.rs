@@ -71,12 +71,13 @@ pub(super) async fn on_redis(
     Ok(forgetful)
 }
 
-/// Every node with its password, as the exporter reads them.
+/// Every node with its password, as the exporter reads them: up to Debian's 1.45 it looks for the bare address, newer ones
+/// for the address with the user.
 pub(super) fn redis_secret(nodes: &Nodes, prices: &str, events: &str) -> String {
     let with_user = |node: &String| node.replacen("://", &format!("://{USER}@"), 1);
-    let all = nodes.prices.iter().map(|node| (with_user(node), prices));
-    let all = all.chain(nodes.events.iter().map(|node| (with_user(node), events)));
-    let object: serde_json::Map<_, _> = all.map(|(node, password)| (node, password.into())).collect();
+    let all = nodes.prices.iter().map(|node| (node, prices)).chain(nodes.events.iter().map(|node| (node, events)));
+    let both = all.flat_map(|(node, password)| [(node.clone(), password), (with_user(node), password)]);
+    let object: serde_json::Map<_, _> = both.map(|(node, password)| (node, password.into())).collect();
     serde_json::Value::Object(object).to_string()
 }
 
@@ -94,10 +95,10 @@ mod tests {
 
     #[test]
     fn the_secret_names_each_node_as_the_exporter_looks_for_it() {
-        let nodes = Nodes { prices: vec!["redis://h:1".into()], events: vec!["rediss://h:2".into(), "rediss://h:3".into()] };
+        let nodes = Nodes { prices: vec!["redis://h:1".into()], events: vec!["rediss://h:2".into()] };
         let secret: serde_json::Value = serde_json::from_str(&redis_secret(&nodes, "p", "e")).unwrap();
-        let wanted = serde_json::json!({"redis://tripod_exporter@h:1": "p", "rediss://tripod_exporter@h:2": "e",
-                                        "rediss://tripod_exporter@h:3": "e"});
+        let wanted = serde_json::json!({"redis://h:1": "p", "redis://tripod_exporter@h:1": "p",
+                                        "rediss://h:2": "e", "rediss://tripod_exporter@h:2": "e"});
         assert_eq!(secret, wanted);
     }
 

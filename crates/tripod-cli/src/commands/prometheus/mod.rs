@@ -99,7 +99,7 @@ pub(super) async fn run(arguments: &Prometheus, global: &Global, output: Output)
         (made, notes) = make_logins(&config, &nodes, &mut dir).await?;
     }
     environments(&config, &nodes, &mut dir)?;
-    let start = start_lines(&config, &dir.path);
+    let start = start_lines(&config, &dir.path, &file_of(global)?);
     let Directory { path, written, kept } = dir;
     let report = Report { dir: path.display().to_string(), written, kept, logins: made, notes, start };
     output.result(&report, || words(&report))?;
@@ -151,11 +151,17 @@ fn environments(config: &Config, nodes: &Nodes, dir: &mut Directory) -> anyhow::
     Ok(())
 }
 
-fn start_lines(config: &Config, dir: &Path) -> Vec<String> {
+/// The config that was read, so that the monitor reads it from wherever it is started.
+fn file_of(global: &Global) -> anyhow::Result<PathBuf> {
+    let file = global.config.clone().unwrap_or_else(|| global.data.join(tripod::config::FILE_NAME));
+    file.canonicalize().with_context(|| format!("cannot open {}", file.display()))
+}
+
+fn start_lines(config: &Config, dir: &Path, file: &Path) -> Vec<String> {
     let dir = dir.display();
     let with = |file: String, program: &str| format!("(set -a; . '{dir}/secrets/{file}'; exec {program})");
     let mut lines = vec![
-        "tripod monitor".to_owned(),
+        format!("tripod --config '{}' monitor", file.display()),
         with("redis.env".to_owned(), "prometheus-redis-exporter"),
     ];
     lines.extend(
