@@ -227,8 +227,7 @@ impl BotFacts {
     /// # Errors
     /// As [`ledger::of`] and [`statuses`].
     pub fn read(config: &Config) -> Result<Self> {
-        let mut facts =
-            Self { bot: config.bot.clone(), ledger: Vec::new(), sinks: Vec::new(), journals: Vec::new() };
+        let mut facts = Self { bot: config.bot.clone(), ledger: Vec::new(), sinks: Vec::new(), journals: Vec::new() };
         facts.read_progress(config)?;
         facts.read_journals(config)?;
         Ok(facts)

@@ -39,7 +39,10 @@ fn a_questdb_that_is_killed_and_held_down_rings_once_and_its_return_is_said() {
     stack.kill(ServerName::QuestDb).unwrap();
     println!("{} QuestDB is killed", watch.at());
     let message = until(LONG, "the pager rings", || {
-        watch.messages.find(is_about("TripodServerDown", "questdb", "firing")).ok_or_else(|| format!("{:?}", watch.alerts()))
+        watch
+            .messages
+            .find(is_about("TripodServerDown", "questdb", "firing"))
+            .ok_or_else(|| format!("{:?}", watch.alerts()))
     });
     println!("{} the pager rings, {:.1} s later", watch.at(), killed.elapsed().as_secs_f64());
     assert_eq!((&message["receiver"], &message["status"]), (&"page".into(), &"firing".into()), "{message}");
@@ -61,7 +64,10 @@ fn a_questdb_that_is_killed_and_held_down_rings_once_and_its_return_is_said() {
     stack.start_server(ServerName::QuestDb).unwrap();
     println!("{} QuestDB answers again", watch.at());
     until(LONG, "the pager is told that it is over", || {
-        watch.messages.find(is_about("TripodServerDown", "questdb", "resolved")).ok_or_else(|| format!("{:?}", watch.alerts()))
+        watch
+            .messages
+            .find(is_about("TripodServerDown", "questdb", "resolved"))
+            .ok_or_else(|| format!("{:?}", watch.alerts()))
     });
     println!("{} the pager is told that it is over, {:.1} s after the start", watch.at(), back.elapsed().as_secs_f64());
     assert!(!watch.messages.names().contains(&"TripodSinkStuck".to_owned()), "{:?}", watch.messages.names());

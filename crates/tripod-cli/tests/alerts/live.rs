@@ -58,7 +58,9 @@ fn every_metric_of_every_rule_is_served_under_the_labels_that_the_rule_asks_for(
             };
             // What is known only after a while is waited for; what is missing is listed as a whole.
             let first = if missing.is_empty() { LONG } else { LONG / 20 };
-            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| until(first, "served", || served(&expression)))).is_err() {
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| until(first, "served", || served(&expression))))
+                .is_err()
+            {
                 missing.push(format!("{}: {expression}", rule.alert));
             }
         }

@@ -135,9 +135,8 @@ fn alerts_of_one_name_are_one_message() {
     let dir = tempfile::tempdir().unwrap();
     let messages = Messages::listen();
     let alertmanager = Alertmanager::start(dir.path(), &messages);
-    let tables = ["quotes", "executions"].map(|table| {
-        alert("TripodTableSuspended", &[("table", table), ("severity", "critical"), ("sink", "main")])
-    });
+    let tables = ["quotes", "executions"]
+        .map(|table| alert("TripodTableSuspended", &[("table", table), ("severity", "critical"), ("sink", "main")]));
     post(&alertmanager.url("/api/v2/alerts"), &json!(tables)).unwrap();
     let message = until(LONG, "the message", || {
         messages.find(|message| message["groupLabels"]["alertname"] == "TripodTableSuspended").ok_or("none".to_owned())

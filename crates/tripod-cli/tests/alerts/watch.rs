@@ -159,7 +159,11 @@ impl Watch {
         change(&dir.join("prometheus.yml"), |text| {
             let text = replacements.iter().fold(text, |text, (from, to)| text.replace(from, to));
             // A scrape each second, so that a test sees two of them soon.
-            if time == Time::Short { text.replace("_interval: 15s", "_interval: 1s").replace("10s", "1s") } else { text }
+            if time == Time::Short {
+                text.replace("_interval: 15s", "_interval: 1s").replace("10s", "1s")
+            } else {
+                text
+            }
         });
         if time == Time::Short {
             change(&dir.join("alerts.yml"), |text| text.lines().map(shortened).collect::<Vec<_>>().join("\n"));
@@ -262,12 +266,15 @@ fn shortened(line: &str) -> String {
 /// What a shell would take from the file.
 fn environment(file: &Path) -> BTreeMap<String, String> {
     let text = std::fs::read_to_string(file).unwrap();
-    let line = |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned()));
+    let line =
+        |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned()));
     text.lines().filter_map(line).collect()
 }
 
 fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 fn assert_no_secret_in(stack: &TestStack, said: &str) {

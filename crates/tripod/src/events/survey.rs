@@ -99,8 +99,7 @@ impl StreamSurvey {
             }
             self.first = false;
         }
-        let topics: Vec<Topic> =
-            self.topics.iter().map(|name| Topic::new(&self.settings.key_prefix, *name)).collect();
+        let topics: Vec<Topic> = self.topics.iter().map(|name| Topic::new(&self.settings.key_prefix, *name)).collect();
         let mut questions = pipe();
         // One step on the server: the counters of a stream and its groups belong together.
         questions.atomic();
@@ -145,8 +144,7 @@ impl StreamSurvey {
     }
 
     fn take_page(&mut self, page: &Value) -> Result<()> {
-        let (next, keys): (u64, Vec<String>) =
-            from_redis_value_ref(page).map_err(|_| inspect::unexpected("SCAN"))?;
+        let (next, keys): (u64, Vec<String>) = from_redis_value_ref(page).map_err(|_| inspect::unexpected("SCAN"))?;
         self.cursor = next;
         for name in keys.iter().filter_map(|key| key.strip_prefix(&self.start)) {
             if let Ok(name) = Label::new("topic", name)
@@ -170,7 +168,8 @@ impl StreamSurvey {
             let group = Group::parse(group).ok_or_else(|| inspect::unexpected("XINFO GROUPS"))?;
             let key = (topic.name, group.name.clone());
             let seen = self.groups.get(&key).copied();
-            let lag = match stream.lag_without_counting(group.last_delivered).or_else(|| moved(seen?, &stream, &group)) {
+            let lag = match stream.lag_without_counting(group.last_delivered).or_else(|| moved(seen?, &stream, &group))
+            {
                 Some(lag) => lag,
                 None => inspect::count_after(link, topic, group.last_delivered, stream.last).await?,
             };
@@ -180,9 +179,7 @@ impl StreamSurvey {
                 (_, _) if group.pending == 0 => (0, now),
                 (None, _) => (group.pending, now),
                 (Some(_), Some(seen)) => (seen.uncollected.min(group.pending), seen.counted_at),
-                (Some(first), None) => {
-                    (inspect::count_pending_before(link, topic, &group.name, first).await?, now)
-                }
+                (Some(first), None) => (inspect::count_pending_before(link, topic, &group.name, first).await?, now),
             };
             let (last_delivered, added, read) = (group.last_delivered, stream.added, group.read);
             self.groups.insert(key, Seen { last_delivered, added, read, lag, uncollected, counted_at });

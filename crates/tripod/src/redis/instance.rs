@@ -134,7 +134,8 @@ mod tests {
         let info = "role:master\r\nconnected_slaves:2\r\nslave0:ip=127.0.0.1,port=6380,state=online,offset=14,lag=1\r\n\
                     slave1:ip=::1,port=6381,state=wait_bgsave,offset=0,lag=0\r\n";
         let instance = Instance::parse(info);
-        let replica = |address: &str, state: &str, lag_s| Replica { address: address.into(), state: state.into(), lag_s };
+        let replica =
+            |address: &str, state: &str, lag_s| Replica { address: address.into(), state: state.into(), lag_s };
         assert_eq!(
             instance.replica_list,
             [replica("127.0.0.1:6380", "online", 1), replica("::1:6381", "wait_bgsave", 0)]

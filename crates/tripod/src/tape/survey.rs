@@ -160,7 +160,8 @@ mod tests {
     #[test]
     fn a_table_that_is_suspended_says_why_and_another_says_nothing() {
         let row = |suspended: bool| {
-            let cells = [json!("t"), json!(suspended), json!(3), json!(7), json!("DISK FULL"), json!("no space"), json!("x")];
+            let cells =
+                [json!("t"), json!(suspended), json!(3), json!(7), json!("DISK FULL"), json!("no space"), json!("x")];
             table(&cells).unwrap()
         };
         assert_eq!((row(true).why.as_str(), row(true).applied, row(true).given), ("DISK FULL no space", 3, 7));

@@ -18,7 +18,8 @@ use super::nodes::{Nodes, connect};
 pub(super) const USER: &str = "tripod_exporter";
 
 /// What it may do on Redis: what the exporter asks, but for the server's settings and the slow log, which shows values.
-const REDIS_RULES: [&str; 7] = ["resetchannels", "-@all", "+ping", "+info", "+client|setname", "+latency|latest", "+select"];
+const REDIS_RULES: [&str; 7] =
+    ["resetchannels", "-@all", "+ping", "+info", "+client|setname", "+latency|latest", "+select"];
 
 const STATEMENT_WITHIN: Duration = Duration::from_secs(10);
 

@@ -8,7 +8,7 @@
 //! DIR/prometheus.yml                   what is asked, made from tripod.toml
 //! DIR/alerts.yml, alertmanager.yml     rules, routes: the operator's from then on
 //! DIR/alerts.md                        what each alert means; the alerts link here
-//! DIR/secrets/questdb-NAME             QuestDB's password, for Prometheus
+//! DIR/secrets/monitor, questdb-NAME    the monitor's token, QuestDB's password, for Prometheus
 //! DIR/secrets/redis.json, redis.env    the exporter of Redis
 //! DIR/secrets/postgres, postgres-N.env the exporter of each PostgreSQL
 //! ```
@@ -93,6 +93,10 @@ pub(super) async fn run(arguments: &Prometheus, global: &Global, output: Output)
     dir.put_once("alertmanager.yml", ALERTMANAGER, arguments.replace)?;
     for server in config.questdb.iter().filter(|server| !server.metrics.is_empty() && !server.user.is_empty()) {
         dir.put(&scrape::questdb_secret(server), server.password.expose_secret(), PRIVATE)?;
+    }
+    let token = config.monitor.token.expose_secret();
+    if !token.is_empty() {
+        dir.put(scrape::MONITOR_SECRET, token, PRIVATE)?;
     }
     let (mut made, mut notes) = (Vec::new(), Vec::new());
     if !arguments.files_only {
@@ -215,7 +219,9 @@ impl Directory {
         std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
         let path = path.canonicalize().with_context(|| format!("cannot open {}", path.display()))?;
         // It stands in lines of a shell and in YAML.
-        if let Some(wrong) = path.to_str().and_then(|text| text.chars().find(|c| c.is_control() || "'\"\\".contains(*c))) {
+        if let Some(wrong) =
+            path.to_str().and_then(|text| text.chars().find(|c| c.is_control() || "'\"\\".contains(*c)))
+        {
             let what = format!("{} has {wrong:?} in its path", path.display());
             return Err(Stop::usage(what, "name a directory without quotes and control characters").into());
         }

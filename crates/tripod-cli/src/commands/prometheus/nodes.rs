@@ -50,7 +50,8 @@ async fn found(redis: &Redis, server: Server) -> anyhow::Result<Vec<String>> {
     }
     let primary = Link::connect_admin(redis, server).await?.address();
     let mut connection = connect(&url(&primary, redis)?, redis, server).await?;
-    let info: String = redis::cmd("INFO").arg("replication").query_async(&mut connection).await.context(primary.clone())?;
+    let info: String =
+        redis::cmd("INFO").arg("replication").query_async(&mut connection).await.context(primary.clone())?;
     let mut nodes = vec![url(&primary, redis)?];
     for replica in replicas(&info) {
         nodes.push(url(&replica, redis)?);
@@ -84,7 +85,8 @@ pub(super) async fn connect(url: &str, redis: &Redis, server: Server) -> anyhow:
     if !password.is_empty() {
         login = login.set_username(&redis.admin_user).set_password(password);
     }
-    let address: ConnectionAddr = url.into_connection_info().with_context(|| format!("{url} is no address"))?.addr().clone();
+    let address: ConnectionAddr =
+        url.into_connection_info().with_context(|| format!("{url} is no address"))?.addr().clone();
     let client = redis::Client::open(address.into_connection_info()?.set_redis_settings(login))?;
     let late = |_| Error::Deadline { server, what: format!("log in at {url}"), after: ANSWER_WITHIN };
     let mut connection = tokio::time::timeout(ANSWER_WITHIN, client.get_multiplexed_async_connection())
@@ -105,7 +107,10 @@ mod tests {
                     slave0:ip=127.0.0.1,port=6380,state=online,offset=5,lag=0\r\n\
                     slave1:ip=10.0.0.9,port=6381,state=online,offset=5,lag=1\r\nmaster_replid:x\r\n";
         assert_eq!(replicas(info), ["127.0.0.1:6380", "10.0.0.9:6381"]);
-        assert!(replicas("# Replication\r\nrole:master\r\nconnected_slaves:0\r\nslave_expires_tracked_keys:0\r\n").is_empty());
+        assert!(
+            replicas("# Replication\r\nrole:master\r\nconnected_slaves:0\r\nslave_expires_tracked_keys:0\r\n")
+                .is_empty()
+        );
     }
 
     #[test]

@@ -5,7 +5,9 @@
 //! its exporter says too, so that a server that is down silences its exporter.
 
 use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use secrecy::ExposeSecret as _;
 use tripod::Config;
 use tripod::config::QuestDb;
 
@@ -63,7 +65,10 @@ pub(super) fn postgres_exporter(number: usize) -> String {
 pub(super) fn scrape(config: &Config, bots: &[String], nodes: &Nodes) -> String {
     let mut text = HEAD.to_owned();
     text.push_str("  - job_name: tripod\n");
-    text.push_str(&format!("    static_configs:\n      - targets: ['{}']\n", monitor_address(config)));
+    if !config.monitor.token.expose_secret().is_empty() {
+        let _ = writeln!(text, "    authorization: {{credentials_file: {MONITOR_SECRET}}}");
+    }
+    let _ = writeln!(text, "    static_configs:\n      - targets: {}", list(&[monitor_address(config)]));
     if !bots.is_empty() {
         let _ = writeln!(text, "{BOT}      - targets: {}", list(bots));
     }
@@ -77,10 +82,19 @@ pub(super) fn scrape(config: &Config, bots: &[String], nodes: &Nodes) -> String 
     text
 }
 
-/// Where the monitor is reached from its own machine.
-pub(super) fn monitor_address(config: &Config) -> String {
-    let _ = config;
-    "127.0.0.1:9600".to_owned()
+/// The file with the monitor's token.
+pub(super) const MONITOR_SECRET: &str = "secrets/monitor";
+
+/// Where the monitor is reached from its own machine, also where it listens on every address.
+fn monitor_address(config: &Config) -> String {
+    match config.monitor.listen.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_unspecified() => {
+            let loopback =
+                if address.is_ipv4() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { Ipv6Addr::LOCALHOST.into() };
+            SocketAddr::new(loopback, address.port()).to_string()
+        }
+        _ => config.monitor.listen.clone(),
+    }
 }
 
 fn questdb(text: &mut String, name: &str, server: &QuestDb) {
@@ -159,6 +173,11 @@ mod tests {
             assert!(text.contains(wanted), "{wanted}: {text}");
         }
         assert!(!text.contains("hunter2") && !text.contains("job_name: bot"), "{text}");
+        config.monitor.listen = "0.0.0.0:9700".to_owned();
+        config.monitor.token = "0123456789abcdef".to_owned().into();
+        let text = scrape(&config, &[], &nodes(&config));
+        assert!(text.contains("credentials_file: secrets/monitor") && !text.contains("0123456789abcdef"), "{text}");
+        assert!(text.contains("['127.0.0.1:9700']"), "{text}");
         config.questdb.iter_mut().for_each(|server| server.metrics.clear());
         assert!(!scrape(&config, &[], &nodes(&config)).contains("questdb"), "nowhere to ask");
     }
