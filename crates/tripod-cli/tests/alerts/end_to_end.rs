@@ -9,7 +9,7 @@ use tripod_stack::{ServerName, Servers, TestStack};
 use crate::bot::Bot;
 use crate::command::done;
 use crate::programs::{LONG, until};
-use crate::watch::{Time, Watch};
+use crate::watch::{Time, Watch, my_turn};
 
 fn is_about<'a>(name: &'a str, server: &'a str, status: &'a str) -> impl Fn(&Value) -> bool + 'a {
     move |message| {
@@ -22,6 +22,7 @@ fn is_about<'a>(name: &'a str, server: &'a str, status: &'a str) -> impl Fn(&Val
 
 #[test]
 fn a_questdb_that_is_killed_and_held_down_rings_once_and_its_return_is_said() {
+    let _turn = my_turn();
     let dir = tempfile::tempdir().unwrap();
     let stack = TestStack::start(Servers::ALL).unwrap();
     done(stack.data_dir(), &["migrate", "-q"]);

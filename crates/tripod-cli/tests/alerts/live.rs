@@ -9,7 +9,7 @@ use crate::bot::Bot;
 use crate::command::done;
 use crate::files::rules;
 use crate::programs::{LONG, until};
-use crate::watch::{Time, Watch};
+use crate::watch::{Time, Watch, my_turn};
 
 /// Parts of an expression that must give a series on a live stack, whatever their values: what is compared, not the
 /// comparison; so that labels that do not meet are found, too.
@@ -41,6 +41,7 @@ fn what_is_compared_is_taken_apart_and_the_comparison_left_out() {
 
 #[test]
 fn every_metric_of_every_rule_is_served_under_the_labels_that_the_rule_asks_for() {
+    let _turn = my_turn();
     let dir = tempfile::tempdir().unwrap();
     let stack = TestStack::start(Servers { events_ha: true, ..Servers::ALL }).unwrap();
     done(stack.data_dir(), &["migrate", "-q"]);

@@ -2,6 +2,7 @@
 //!
 //! Needs Prometheus, Alertmanager and the exporters; `scripts/install-monitoring` installs them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise, its helpers too")]
+#![allow(clippy::print_stdout, reason = "what programs said is shown with the test that failed")]
 
 mod bot;
 mod command;

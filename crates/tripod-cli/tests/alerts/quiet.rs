@@ -7,7 +7,7 @@ use tripod_stack::{Servers, TestStack};
 
 use crate::bot::Bot;
 use crate::command::done;
-use crate::watch::{LOOK, Time, Watch};
+use crate::watch::{LOOK, Time, Watch, my_turn};
 
 /// Of load, with the rules as they are.
 const FOR: Duration = Duration::from_secs(600);
@@ -17,6 +17,7 @@ const BEGUN: Duration = Duration::from_secs(60);
 #[test]
 #[ignore = "takes eleven minutes; scripts/soak runs it"]
 fn ten_minutes_of_load_on_a_healthy_stack_raise_no_alert() {
+    let _turn = my_turn();
     let dir = tempfile::tempdir().unwrap();
     let stack = TestStack::start_supervised(Servers { events_ha: true, ..Servers::ALL }).unwrap();
     done(stack.data_dir(), &["migrate", "-q"]);

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -101,6 +101,9 @@ fn shorten_waits(route: &mut Value) {
     }
 }
 
+/// Labels of a series, and its value.
+pub(crate) type Series = (BTreeMap<String, String>, String);
+
 /// How time goes in the rules under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Time {
@@ -108,6 +111,14 @@ pub(crate) enum Time {
     AsItIs,
     /// A minute of `for:` is a second; everything is asked each second.
     Short,
+}
+
+/// One of them at a time: each has a stack, and five programs more.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Holds the turn of a test that starts a stack and everything that watches it.
+pub(crate) fn my_turn() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Everything that watches one stack.
@@ -204,7 +215,7 @@ impl Watch {
     }
 
     /// What an expression gives now: the labels of each series, and its value.
-    pub(crate) fn query(&self, expression: &str) -> Result<Vec<(BTreeMap<String, String>, String)>, String> {
+    pub(crate) fn query(&self, expression: &str) -> Result<Vec<Series>, String> {
         let url = format!("{}?query={}", self.url("/api/v1/query"), encoded(expression));
         let answer = get_json(&url).map_err(|error| format!("{expression}: {error}"))?;
         let result = answer["data"]["result"].as_array().cloned().unwrap_or_default();
@@ -217,7 +228,7 @@ impl Watch {
 
     /// Alerts that are pending or firing, by name and with their state.
     pub(crate) fn alerts(&self) -> Result<Vec<String>, String> {
-        let shown = |(labels, _): &(BTreeMap<String, String>, String)| {
+        let shown = |(labels, _): &Series| {
             let mut rest = labels.clone();
             let mut take = |name: &str| rest.remove(name).unwrap_or_default();
             let (name, state) = (take("alertname"), take("alertstate"));
