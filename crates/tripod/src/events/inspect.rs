@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 
 use ::redis::{FromRedisValue, Value, cmd, from_redis_value_ref};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, parse_entry};
 use super::{Event, EventId, Topic};
@@ -21,7 +21,7 @@ use crate::redis::{Label, Link, code_of};
 const PAGE: usize = 250;
 
 /// A topic's stream, as `tripod status --json` prints it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct EventInfo {
     /// The topic.
@@ -63,7 +63,7 @@ pub struct ConsumerInfo {
 }
 
 /// How far a group is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct GroupInfo {
     /// The group.

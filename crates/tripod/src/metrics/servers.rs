@@ -56,13 +56,13 @@ metrics! {
     DEAD_LETTERS = Gauge "tripod_dead_letters" Count ["topic"];
 
     /// Replicas that are connected to the primary.
-    REDIS_REPLICAS = Gauge "tripod_redis_replicas" Count ["instance"];
+    REDIS_REPLICAS = Gauge "tripod_redis_replicas" Count ["server"];
     /// Bytes of memory in use.
-    REDIS_MEMORY_USED_BYTES = Gauge "tripod_redis_memory_used_bytes" Bytes ["instance"];
+    REDIS_MEMORY_USED_BYTES = Gauge "tripod_redis_memory_used_bytes" Bytes ["server"];
     /// Bytes of memory that it may use; 0: no limit.
-    REDIS_MEMORY_LIMIT_BYTES = Gauge "tripod_redis_memory_limit_bytes" Bytes ["instance"];
+    REDIS_MEMORY_LIMIT_BYTES = Gauge "tripod_redis_memory_limit_bytes" Bytes ["server"];
     /// 1 where the last write to the append-only file went well, or none is kept.
-    REDIS_APPEND_ONLY_OK = Gauge "tripod_redis_append_only_ok" Count ["instance"];
+    REDIS_APPEND_ONLY_OK = Gauge "tripod_redis_append_only_ok" Count ["server"];
     /// 1 where the sentinels can agree on a failover; only with sentinels.
     SENTINEL_QUORUM_OK = Gauge "tripod_sentinel_quorum_ok" Count [];
 
