@@ -6,13 +6,16 @@ DATA ?= .tripod
 TRIPOD := target/release/tripod
 SAMPLES := samples/trades/*.gz samples/quotes/*.gz
 
-.PHONY: help run test check stop servers build drills soak
+.PHONY: help run test alerts-test check stop servers monitoring build drills soak
 
 help: ## list these words
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 servers: ## install QuestDB, PostgreSQL and Redis where they are missing
 	@scripts/install-servers
+
+monitoring: ## install Prometheus, Alertmanager and the exporters where they are missing; for the tests and for ops/
+	@scripts/install-monitoring
 
 build: ## build the operator's binary
 	@cargo build --release --locked -p tripod-cli
@@ -32,11 +35,14 @@ check: servers ## format, lints, unit tests, docs
 	cargo test --workspace --lib --bins --locked
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 
-test: servers ## the whole test suite, on real servers that it starts itself
+test: servers monitoring ## the whole test suite, on real servers that it starts itself
 	cargo test --workspace --locked
 
 drills: servers build ## every drill once, on a stack of its own, with a table; takes some minutes
 	@scripts/drills
 
-soak: servers build ## the long runs: hundreds of kills, ten minutes without QuestDB, half an hour of events, full disks; takes hours
+alerts-test: servers monitoring ## the alerts alone: rules, pages, routes, a server killed until the pager rings
+	cargo test -p tripod-cli --test alerts --locked -- --nocapture
+
+soak: servers monitoring build ## the long runs: hundreds of kills, ten minutes without QuestDB, half an hour of events, full disks; takes hours
 	@scripts/soak

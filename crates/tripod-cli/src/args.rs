@@ -243,6 +243,8 @@ pub(crate) enum Config {
     Show,
     /// Print the commented reference: every key with its default
     Reference,
+    /// Write a directory with which Prometheus and Alertmanager watch these servers, and make the exporters' logins
+    Prometheus(crate::commands::prometheus::Prometheus),
 }
 
 #[cfg(test)]

@@ -104,13 +104,22 @@ pub(crate) fn prepare(stack: &Stack, server: ServerName) -> Result<()> {
     // Nobody can log in as the default user. It may do everything all the same: Redis before 8.4 replays a transaction of
     // its append-only file (and what a script wrote is one) only as far as the default user may, and drops the rest
     // without a word.
+    let others = others(&std::fs::read_to_string(&users).unwrap_or_default());
     let acl = format!(
         "user default off resetpass resetchannels ~* &* +@all\nuser {ADMIN} on >{} ~* &* +@all\n\
-         user {BOT} on >{} {BOT_RULES}\n{more_users}",
+         user {BOT} on >{} {BOT_RULES}\n{more_users}{others}",
         admin.expose(),
         bot.expose()
     );
     write_private(&users, &acl, None)
+}
+
+/// Users that somebody made on the server and saved, an exporter's: they stay.
+fn others(acl: &str) -> String {
+    let ours = ["default", ADMIN, BOT, replication::SENTINEL, replication::REPLICA];
+    let name = |line: &str| line.strip_prefix("user ").and_then(|rest| rest.split(' ').next().map(str::to_owned));
+    let theirs = acl.lines().filter(|line| name(line).is_some_and(|name| !ours.contains(&name.as_str())));
+    theirs.map(|line| format!("{line}\n")).collect()
 }
 
 /// The line of its config that says where it works.
@@ -173,4 +182,15 @@ fn ask(port: u16, admin: &Secret, at_most: Duration) -> std::io::Result<Option<S
         line()?;
     }
     Ok(line()?.strip_prefix("redis_version:").map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_of_somebody_else_stay_and_ours_are_not_doubled() {
+        let acl = format!("user default off\nuser {BOT} on #00 ~*\nuser watcher on #11 -@all +info\n# a word\n\n");
+        assert_eq!(others(&acl), "user watcher on #11 -@all +info\n");
+    }
 }

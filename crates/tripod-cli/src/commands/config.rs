@@ -1,4 +1,4 @@
-//! `tripod config check`, `show`, `reference`.
+//! `tripod config check`, `show`, `reference`; `prometheus` stands beside.
 
 use serde::Serialize;
 use toml::{Table, Value};
@@ -15,6 +15,7 @@ pub(super) fn run(command: &Command, global: &Global, output: Output) -> anyhow:
     match command {
         Command::Check => check(global, output),
         Command::Show => show(global, output),
+        Command::Prometheus(arguments) => super::block_on(super::prometheus::run(arguments, global, output)),
         Command::Reference => {
             let text = reference();
             output.result(&serde_json::json!({"reference": text}), || text.clone())?;

@@ -12,6 +12,7 @@ mod leftovers;
 mod live;
 mod migrate;
 pub(crate) mod prices;
+pub(crate) mod prometheus;
 mod replay;
 mod retention;
 pub(crate) mod settings;

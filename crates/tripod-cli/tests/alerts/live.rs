@@ -1,0 +1,72 @@
+//! Every metric of every rule is served by somebody: by the monitor, a bot, QuestDB or Debian's exporters, under the labels
+//! that the rule asks for. A rule about a metric that nobody serves can never fire, and nobody would notice.
+
+use promql_parser::parser::{BinaryExpr, Expr};
+use tripod::Config;
+use tripod_stack::{Servers, TestStack};
+
+use crate::bot::Bot;
+use crate::command::done;
+use crate::files::rules;
+use crate::programs::{LONG, until};
+use crate::watch::{Time, Watch, my_turn};
+
+/// Parts of an expression that must give a series on a live stack, whatever their values: what is compared, not the
+/// comparison; so that labels that do not meet are found, too.
+fn operands(expr: &Expr, found: &mut Vec<String>) {
+    match expr {
+        Expr::Paren(paren) => operands(&paren.expr, found),
+        Expr::Binary(BinaryExpr { op, lhs, rhs, .. }) if op.is_comparison_operator() => {
+            assert!(matches!(**rhs, Expr::NumberLiteral(_)), "{expr}: is compared with something that may be missing");
+            found.push(lhs.to_string());
+        }
+        Expr::Binary(BinaryExpr { op, lhs, rhs, .. }) if op.is_set_operator() => {
+            operands(lhs, found);
+            operands(rhs, found);
+        }
+        Expr::Call(call) if call.func.name == "absent" => {}
+        other => found.push(other.to_string()),
+    }
+}
+
+#[test]
+fn what_is_compared_is_taken_apart_and_the_comparison_left_out() {
+    let parts = |text: &str| {
+        let mut found = Vec::new();
+        operands(&promql_parser::parser::parse(text).unwrap(), &mut found);
+        found
+    };
+    assert_eq!(parts("a / b < 0.1 or absent(c) or (d == 0 and on (x) e)"), ["a / b", "d", "e"]);
+}
+
+#[test]
+fn every_metric_of_every_rule_is_served_under_the_labels_that_the_rule_asks_for() {
+    let _turn = my_turn();
+    let dir = tempfile::tempdir().unwrap();
+    let stack = TestStack::start(Servers { events_ha: true, ..Servers::ALL }).unwrap();
+    done(stack.data_dir(), &["migrate", "-q"]);
+    let _standby = stack.start_standby().unwrap();
+    let bot = Bot::start(&Config::local(stack.data_dir()).unwrap());
+    let watch = Watch::start(&stack, dir.path(), bot.address(), Time::Short);
+    let mut missing = Vec::new();
+    for rule in rules() {
+        let mut wanted: Vec<_> = rule.selectors().iter().map(ToString::to_string).collect();
+        operands(&rule.parsed(), &mut wanted);
+        for expression in wanted {
+            let served = |expression: &str| {
+                let found = watch.query(expression)?;
+                (!found.is_empty()).then_some(found).ok_or("no series".to_owned())
+            };
+            // What is known only after a while is waited for; what is missing is listed as a whole.
+            let first = if missing.is_empty() { LONG } else { LONG / 20 };
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| until(first, "served", || served(&expression))))
+                .is_err()
+            {
+                missing.push(format!("{}: {expression}", rule.alert));
+            }
+        }
+    }
+    bot.assert_works();
+    assert!(missing.is_empty(), "nobody serves:\n{}", missing.join("\n"));
+    assert!(watch.complaints().is_empty(), "{:?}", watch.complaints());
+}
