@@ -4,17 +4,22 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 DATA ?= .tripod
 TRIPOD := target/release/tripod
+WEB := crates/tripod-cli/web
 SAMPLES := samples/trades/*.gz samples/quotes/*.gz
 
-.PHONY: help run test check stop servers build soak
+.PHONY: help run test check stop servers build soak page page-check page-test screenshots
 
 help: ## list these words
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 servers: ## install QuestDB, PostgreSQL and Redis where they are missing
 	@scripts/install-servers
 
+page: ## build the page of `tripod monitor`; `build` and `run` do it where npm is
+	@scripts/build-page
+
 build: ## build the operator's binary
+	@scripts/build-page --optional
 	@cargo build --release --locked -p tripod-cli
 
 run: servers build ## from a clean machine to a proven replay of real trades
@@ -37,3 +42,15 @@ test: servers ## the whole test suite, on real servers that it starts itself
 
 soak: servers build ## the long runs: hundreds of kills, ten minutes without QuestDB, half an hour of events, full disks; takes hours
 	@scripts/soak
+
+page-check: ## types, unit tests and the page in a real browser, on scenes
+	@scripts/install-page-tools
+	@scripts/build-page
+	@cd $(WEB) && npm run --silent types && npm run --silent unit && npm run --silent browser
+
+page-test: servers page-check build ## the same, and `tripod monitor` itself on a real stack: QuestDB killed turns red, and green again
+	@cd $(WEB) && TRIPOD="$(CURDIR)/$(TRIPOD)" npm run --silent e2e
+
+screenshots: servers page build ## the pictures of the README, from a real stack
+	@scripts/install-page-tools
+	@cd $(WEB) && TRIPOD="$(CURDIR)/$(TRIPOD)" node test/e2e/screenshots.mjs "$(CURDIR)/docs/images"
