@@ -13,6 +13,8 @@ import { runs } from "./runs.js";
 const HEIGHT = 148;
 const FONT = '11px Inter, system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif';
 const HATCH_STEP = 7;
+/** Seconds between two ticks of the time axis: those that people count in. */
+const TIME_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 21_600, 43_200, 86_400];
 
 /**
  * @typedef {object} Line
@@ -27,6 +29,7 @@ const HATCH_STEP = 7;
  * @property {HTMLElement} host
  * @property {Line[]} lines none for a chart that `lanes` draws
  * @property {(value: number) => string} format
+ * @property {number} least the scale reaches so far at least: noise around nothing fills no chart
  * @property {(index: number | null) => void} onCursor index into the data, null when the pointer has left
  */
 
@@ -40,7 +43,7 @@ function common(range, left) {
   return {
     width: 320,
     height: HEIGHT,
-    padding: /** @type {uPlot.Padding} */ ([8, 12, 0, 0]),
+    padding: /** @type {uPlot.Padding} */ ([8, 20, 0, 0]),
     legend: { show: false },
     cursor: {
       sync: { key: "time" },
@@ -55,7 +58,8 @@ function common(range, left) {
       font: FONT,
       size: 24,
       gap: 6,
-      space: 72,
+      space: 60,
+      incrs: TIME_STEPS,
       values: timeAxis,
     },
     left: { stroke: () => colour("text-soft"), grid, ticks: { show: false }, font: FONT, size: left, gap: 8, space: 36 },
@@ -107,19 +111,19 @@ function fit(host, plot, height) {
 }
 
 /** Lines over time. @param {ChartOptions} options */
-export function lineChart({ host, lines, format, onCursor }) {
+export function lineChart({ host, lines, format, least, onCursor }) {
   /** @type {[number, number]} */
   let range = [0, 1];
   /** @type {Span[]} */
   let spans = [];
-  const shared = common(() => range, 62);
+  const shared = common(() => range, 56);
   /** @type {uPlot.Options} */
   const options = {
     ...shared,
     axes: [shared.time, { ...shared.left, values: (_plot, splits) => splits.map(format) }],
     scales: {
       x: shared.x,
-      y: { range: (_plot, _low, high) => [0, isNumber(high) && high > 0 ? high * 1.08 : 1] },
+      y: { range: (_plot, _low, high) => [0, Math.max(least, isNumber(high) ? high * 1.08 : 0)] },
     },
     series: [
       {},
@@ -151,7 +155,7 @@ export function lineChart({ host, lines, format, onCursor }) {
   };
 }
 
-/** A lane per server: up, down, not known. @param {Omit<ChartOptions, "lines" | "format">} options */
+/** A lane per server: up, down, not known. @param {Omit<ChartOptions, "lines" | "format" | "least">} options */
 export function laneChart({ host, onCursor }) {
   /** @type {[number, number]} */
   let range = [0, 1];
@@ -162,6 +166,8 @@ export function laneChart({ host, onCursor }) {
   function drawLanes(plot) {
     const { ctx, bbox } = plot;
     const at = plot.data[0];
+    // uPlot remembers which colours it has set; it must find them as it left them.
+    ctx.save();
     const lane = bbox.height / Math.max(lanes.length, 1);
     const thick = Math.min(lane * 0.56, 18 * devicePixelRatio);
     lanes.forEach(({ up }, index) => {
@@ -176,6 +182,7 @@ export function laneChart({ host, onCursor }) {
         ctx.fillRect(left, top + (thick - height) / 2, width, height);
       });
     });
+    ctx.restore();
   }
   /** @type {uPlot.Options} */
   const options = {

@@ -12,8 +12,10 @@ const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const oneDigit = new Intl.NumberFormat("en-US", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const threeDigits = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 3 });
 
-/** @type {(value: unknown) => value is number} */
-export const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
+/** @param {unknown} value @returns {value is number} */
+export function isNumber(value) {
+  return typeof value === "number" && Number.isFinite(value);
+}
 
 /** A true minus sign: as wide as a digit. @param {string} text */
 const signed = (text) => text.replace(/^-/, "\u2212");

@@ -1,8 +1,8 @@
 // The one line of truth: what an operator must know before anything else.
 //
 // Constraints: pure. It never says more than the snapshot does: "nothing is lost" needs a ledger that adds up and no
-// dropped row. The worst comes first; what else is wrong follows in few words, for the panels below say the rest. `spoken` is what a
-// screen reader is told: without the numbers that change each second, so that it is told only news.
+// dropped row. The worst comes first; what else is wrong follows in few words, for the panels below say the rest.
+// `spoken` is what a screen reader is told, once: it is news where it differs by more than its figures (`isNews`).
 
 import { clock, count, counted, duration, isNumber, listed, moment, parseTime } from "./format.js";
 import { addsUp, total } from "./ledger.js";
@@ -73,9 +73,6 @@ function problems(snapshot) {
       detail: `a row of ${listed(names.slice(0, 4))} is missing or counted twice`,
     });
   }
-  /** An alert repeats what was said above in its own words; it is counted there, not here. */
-  const alerts = (/** @type {Level} */ level) => snapshot.alerts.filter((alert) => levelOf(alert.severity) === level);
-  for (const alert of alerts("bad")) found.push({ level: "bad", lead: sentence(alert.what ?? alert.id), known: true });
   for (const server of snapshot.servers.filter((server) => levelOf(server.state) === "warn")) {
     found.push({ level: "warn", lead: `${serverTitle(server)} is ${wordFor(server.state)}`, detail: server.detail ?? "" });
   }
@@ -87,7 +84,11 @@ function problems(snapshot) {
   for (const one of snapshot.health.filter((one) => levelOf(one.status) === "bad")) {
     found.push({ level: "warn", lead: `Component ${one.component ?? ""} ${wordFor(one.status)}`, detail: one.detail ?? "" });
   }
-  for (const alert of alerts("warn")) found.push({ level: "warn", lead: sentence(alert.what ?? alert.id), known: true });
+  // An alert says in its words what mostly stands above already; where nothing does, it leads.
+  for (const alert of snapshot.alerts) {
+    const level = levelOf(alert.severity) === "bad" ? "bad" : "warn";
+    found.push({ level, lead: sentence(alert.what ?? alert.id), known: true });
+  }
   return found.sort((one, other) => Number(one.level !== "bad") - Number(other.level !== "bad"));
 }
 
@@ -102,7 +103,7 @@ function wellDetail(snapshot) {
   const parts = [`${counted(snapshot.servers.length, "server")} up`];
   const sum = addsUp(snapshot.ledger);
   if (snapshot.ledger.length === 0) parts.push("no row was recorded yet");
-  else parts.push(sum === true ? "the ledger adds up" : "whether the ledger adds up is not known");
+  else if (sum === true) parts.push("the ledger adds up");
   const { p50 } = snapshot.visible_ms;
   if (isNumber(p50)) parts.push(`rows visible ${duration(p50)} after they were recorded`);
   const pending = total(snapshot.ledger, "pending");
@@ -136,6 +137,10 @@ export function headline(snapshot) {
     const lead = `Nothing is known of ${listed(silent.map(serverTitle))} yet`;
     return { level: "unknown", lead, detail: "", spoken: lead };
   }
+  if (snapshot.ledger.length > 0 && addsUp(snapshot.ledger) === null) {
+    const lead = "Whether the ledger adds up is not known";
+    return { level: "unknown", lead, detail: wellDetail(snapshot), spoken: lead };
+  }
   if (snapshot.ok === false) {
     const lead = "Something is wrong";
     return { level: "warn", lead, detail: "tripod status names it", spoken: lead };
@@ -156,4 +161,10 @@ export function lostHeadline({ lastAt, silentMs, refused }) {
   const lead = lastAt === null ? "No word from the monitor yet" : `No word from the monitor since ${clock(lastAt)}`;
   const shown = lastAt === null ? "" : `Silent for ${duration(silentMs)}. What stands below is what was known then. `;
   return { level: "bad", lead, detail: `${shown}Trying again; does tripod monitor still run?`, spoken: lead };
+}
+
+/** Whether `spoken` says something else, and not the same with another figure. @param {string} spoken @param {string} told */
+export function isNews(spoken, told) {
+  const without = (/** @type {string} */ text) => text.replace(/[\d.,:\s]+/g, " ");
+  return without(spoken) !== without(told);
 }

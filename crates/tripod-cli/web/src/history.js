@@ -50,30 +50,34 @@ export function pointOf(snapshot) {
   };
 }
 
+/** One column per series. @template T @param {(name: SeriesName) => T} make */
+const perSeries = (make) => /** @type {Record<SeriesName, T>} */ (Object.fromEntries(SERIES.map((name) => [name, make(name)])));
+
 export class History {
-  constructor() {
-    this.stepS = 1;
-    this.clear();
-  }
+  stepS = 1;
+  /** @type {number[]} */
+  at = [];
+  /** @type {Record<SeriesName, (number | null)[]>} */
+  series = perSeries(() => []);
+  /** @type {Record<string, (number | null)[]>} */
+  serverUp = byName([]);
 
   clear() {
-    /** @type {number[]} */
     this.at = [];
-    this.series = /** @type {Record<SeriesName, (number | null)[]>} */ (Object.fromEntries(SERIES.map((name) => [name, []])));
-    /** @type {Record<string, (number | null)[]>} */
+    this.series = perSeries(() => []);
     this.serverUp = byName([]);
   }
 
   /** Takes over what the monitor remembers; points seen since then stay. @param {unknown} raw the JSON of /api/history */
   replace(raw) {
-    const { at, series, server_up: serverUp, stepS } = readHistory(raw);
+    const { at, kept: good, series, server_up: serverUp, stepS } = readHistory(raw);
     const later = this.at.findIndex((second) => second > (at[at.length - 1] ?? -Infinity));
     const kept = later === -1 ? [] : this.at.slice(later).map((second, index) => ({ second, point: this.#point(later + index) }));
     this.clear();
     this.stepS = stepS;
     this.at = at;
-    for (const name of SERIES) this.series[name] = column(series[name], at.length);
-    for (const [name, values] of Object.entries(serverUp)) this.serverUp[name] = column(values, at.length);
+    for (const name of SERIES) this.series[name] = column(series[name], good);
+    for (const [name, values] of Object.entries(serverUp)) this.serverUp[name] = column(values, good);
     for (const { second, point } of kept) this.#add(second, point.values, point.up);
   }
 
@@ -92,9 +96,7 @@ export class History {
 
   /** @param {number} index */
   #point(index) {
-    const values = /** @type {Record<SeriesName, number | null>} */ (
-      Object.fromEntries(SERIES.map((name) => [name, this.series[name][index] ?? null]))
-    );
+    const values = perSeries((name) => this.series[name][index] ?? null);
     const up = byName(Object.entries(this.serverUp).map(([name, all]) => [name, all[index] ?? null]));
     return { values, up };
   }
@@ -134,27 +136,32 @@ export class History {
     if (from === -1) from = this.at.length;
     return {
       at: this.at.slice(from),
-      series: /** @type {Record<SeriesName, (number | null)[]>} */ (
-        Object.fromEntries(SERIES.map((name) => [name, this.series[name].slice(from)]))
-      ),
+      series: perSeries((name) => this.series[name].slice(from)),
       serverUp: byName(Object.entries(this.serverUp).map(([name, values]) => [name, values.slice(from)])),
     };
   }
 }
 
-/** As many values as there are times; what is no number is a gap. @param {unknown} values @param {number} length */
-function column(values, length) {
+/** The values of the good times; what is no number is a gap. @param {unknown} values @param {number[]} indices */
+function column(values, indices) {
   const given = Array.isArray(values) ? values : [];
-  return Array.from({ length }, (_, index) => (isNumber(given[index]) ? given[index] : null));
+  return indices.map((index) => (isNumber(given[index]) ? given[index] : null));
 }
 
 /** @param {unknown} raw */
 function readHistory(raw) {
   const value = /** @type {Record<string, any>} */ (typeof raw === "object" && raw !== null ? raw : {});
   const at = /** @type {unknown[]} */ (Array.isArray(value.at) ? value.at : []);
-  const ascending = at.every((second, index) => isNumber(second) && (index === 0 || second > Number(at[index - 1])));
+  let last = -Infinity;
+  /** Where the times are good ones: those that ascend. */
+  const kept = at.flatMap((second, index) => {
+    if (!isNumber(second) || second <= last) return [];
+    last = second;
+    return [index];
+  });
   return {
-    at: ascending ? /** @type {number[]} */ ([...at]) : [],
+    at: kept.map((index) => Number(at[index])),
+    kept,
     series: /** @type {Record<string, unknown>} */ (value.series ?? {}),
     server_up: /** @type {Record<string, unknown>} */ (value.series?.server_up ?? value.server_up ?? {}),
     stepS: isNumber(value.step_ms) && value.step_ms > 0 ? value.step_ms / 1000 : 1,

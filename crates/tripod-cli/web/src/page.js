@@ -10,7 +10,7 @@
 import { render } from "lit-html";
 import { forgetColours } from "./colours.js";
 import { clock } from "./format.js";
-import { headline, lostHeadline } from "./headline.js";
+import { headline, isNews, lostHeadline } from "./headline.js";
 import { History } from "./history.js";
 import { follow } from "./link.js";
 import { alerts } from "./panels/alerts.js";
@@ -72,7 +72,7 @@ function drawHeadline() {
   element("detail").textContent = detail;
   // Only when it says something new: a screen reader reads out whatever is put here.
   const told = element("spoken");
-  if (told.textContent !== spoken) told.textContent = spoken;
+  if (isNews(spoken, told.textContent ?? "")) told.textContent = spoken;
   const title = level === "ok" ? "All well" : lead;
   if (document.title !== `${title} · Tripod`) document.title = `${title} · Tripod`;
   const tab = /** @type {HTMLLinkElement} */ (element("tab-icon"));
@@ -209,7 +209,7 @@ function startControls() {
   document.addEventListener("visibilitychange", () => !document.hidden && drawAll());
   addEventListener("resize", reachable);
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  element("zone").textContent = zone;
+  element("zone").textContent = zone === "UTC" ? "Times are UTC." : `Times are those of ${zone}; point at one for UTC.`;
 }
 
 function repaint() {

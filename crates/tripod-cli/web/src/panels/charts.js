@@ -12,7 +12,7 @@ import { summary } from "../runs.js";
 /** @typedef {import("../contract.js").SeriesName} SeriesName */
 /** @typedef {import("../contract.js").HistoryColumns} HistoryColumns */
 /** @typedef {import("../chart.js").Line & { series: SeriesName }} Drawn */
-/** @typedef {{ id: string, title: string, lines: Drawn[], short: (value: number) => string, exact: (value: number) => string }} Figure */
+/** @typedef {{ id: string, title: string, lines: Drawn[], least: number, short: (value: number) => string, exact: (value: number) => string }} Figure */
 
 /** @param {number} value */
 const perSecond = (value) => `${compact(value)}/s`;
@@ -22,6 +22,7 @@ const FIGURES = [
   {
     id: "rates",
     title: "Rows per second",
+    least: 10,
     lines: [
       { label: "recorded", series: "recorded_per_s", colour: "chart-1", filled: true },
       { label: "visible", series: "visible_per_s", colour: "chart-2" },
@@ -32,20 +33,23 @@ const FIGURES = [
   {
     id: "pending",
     title: "Rows pending",
+    least: 10,
     lines: [{ label: "pending", series: "pending_rows", colour: "chart-3", filled: true }],
     short: compact,
     exact: count,
   },
   {
     id: "visible",
-    title: "Recorded until visible",
-    lines: [{ label: "99 of 100", series: "visible_p99_ms", colour: "chart-2", filled: true }],
+    title: "Recorded until visible, p99",
+    least: 100,
+    lines: [{ label: "p99", series: "visible_p99_ms", colour: "chart-2", filled: true }],
     short: duration,
     exact: duration,
   },
   {
     id: "prices",
     title: "Oldest price",
+    least: 1_000,
     lines: [{ label: "age", series: "price_oldest_ms", colour: "chart-4", filled: true }],
     short: duration,
     exact: duration,
@@ -53,6 +57,7 @@ const FIGURES = [
   {
     id: "streams",
     title: "Unread events",
+    least: 10,
     lines: [{ label: "largest lag", series: "stream_lag", colour: "chart-5", filled: true }],
     short: compact,
     exact: count,
@@ -98,7 +103,7 @@ export function charts(root) {
 
   const drawn = FIGURES.map((one) => {
     const parts = figure(root, one.id, one.title, one.lines);
-    const chart = lineChart({ host: parts.host, lines: one.lines, format: one.short, onCursor: point });
+    const chart = lineChart({ host: parts.host, lines: one.lines, format: one.short, least: one.least, onCursor: point });
     return { one, parts, chart };
   });
   const lanes = figure(root, "servers", "Servers", []);

@@ -29,17 +29,24 @@ export function prices(snapshot, view) {
       ? empty("No price is in Redis now: each lives a second or two.")
       : table(
           "Prices, the oldest first",
-          ["token", ["value", "number"], ["age", "number"], "state", ["slot", "number"]],
+          ["token", "age", ["value", "number"], ["slot", "number"]],
           shown.map(
             (price) => html`<tr>
               <th scope="row" title=${price.token ?? ""}>${shortened(price.token)}</th>
+              <td>${age(price)}</td>
               <td class="number" title=${price.value ?? ""}>${shortened(price.value, 24)}</td>
-              <td class="number">${ago(price.age_ms)}</td>
-              <td>${price.fresh === null ? state("unknown", "not known") : price.fresh ? state("ok", "fresh") : state("warn", "stale")}</td>
               <td class="number muted">${price.slot === null ? UNKNOWN : count(price.slot)}</td>
             </tr>`,
           ),
         )}
     ${more}
   `;
+}
+
+/** Fresh or stale by icon, colour and hidden word; the age is what is shown. @param {Price} price */
+function age({ fresh, age_ms: ms }) {
+  const [level, word] = /** @type {[import("../contract.js").Level, string]} */ (
+    fresh === null ? ["unknown", "not known whether fresh"] : fresh ? ["ok", "fresh"] : ["warn", "stale"]
+  );
+  return html`<span title=${word}>${state(level, ago(ms))}<span class="hidden">, ${word}</span></span>`;
 }

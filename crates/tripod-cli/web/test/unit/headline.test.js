@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { clock } from "../../src/format.js";
-import { headline, lostHeadline, serverTitle } from "../../src/headline.js";
+import { headline, isNews, lostHeadline, serverTitle } from "../../src/headline.js";
 import { readSnapshot } from "../../src/snapshot.js";
 import { Stack, nonsense, nothingYet, nulls, wild } from "../fixture/scenes.js";
 
@@ -66,6 +66,15 @@ test("alerts, sinks, components: each turns the headline from green", () => {
   assert.equal(shown([], (value) => (value.servers[0].state = "degraded")).level, "warn");
   assert.equal(shown([], (value) => (value.servers[0].state = "who knows")).level, "unknown");
   assert.equal(shown([], (value) => (value.ok = false)).level, "warn");
+});
+
+test("news is what differs by more than its figures", () => {
+  assert.equal(isNews("Group archive is 9,200 events behind", "Group archive is 9,304 events behind"), false);
+  assert.equal(isNews("QuestDB is down since 12:03:04", "All well, 4 servers up"), true);
+});
+
+test("a ledger of which nobody knows whether it adds up is not called well", () => {
+  assert.equal(shown([], (value) => (value.ledger[0].adds_up = null)).level, "unknown");
 });
 
 test("no strange snapshot throws or is called well", () => {
