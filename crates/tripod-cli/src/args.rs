@@ -55,7 +55,9 @@ pub(crate) enum Command {
     /// Stop the local stack; its data stay
     Down(Down),
     /// One screen: each server, the ledger of each table, streams and their readers
-    Status,
+    Status(Status),
+    /// Watch everything, for as long as it runs: a page in the browser, /metrics, alerts, jobs at set times
+    Monitor(Monitor),
     /// Look for what is not as Tripod needs it: servers, rights, machine, journals; each finding with its remedy
     Doctor,
     /// Bring all servers to the schema that this version needs
@@ -120,6 +122,20 @@ pub(crate) struct Down {
     /// Yes, really delete it
     #[arg(long, requires = "wipe")]
     pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Look each second until ^C; on a terminal in place, else a screen for each change (--json: a document a line)
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Monitor {
+    /// Where to listen; port 0: any free one; beyond this machine only with a token [default: monitor.listen, 127.0.0.1:9600]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) listen: Option<std::net::SocketAddr>,
 }
 
 #[derive(Debug, Args)]

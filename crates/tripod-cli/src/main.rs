@@ -13,6 +13,7 @@ mod commands;
 mod drill;
 mod exit;
 mod logging;
+mod monitor;
 mod output;
 mod own_redis;
 mod replay;

@@ -112,7 +112,7 @@ pub(crate) fn complain_in_colour(text: &str) {
 }
 
 /// `text` with everything that would steer a terminal written out, as in `\u{1b}`.
-fn harmless(text: &str) -> Cow<'_, str> {
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     if !text.chars().any(steers) {
         return Cow::Borrowed(text);
     }

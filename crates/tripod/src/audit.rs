@@ -62,13 +62,19 @@ impl Departure {
     }
 }
 
-/// The departure of a server's clock, asked for between `before` and `after` on this machine.
-fn clock(id: &'static str, server: &str, before: Timestamp, theirs: Timestamp, after: Timestamp) -> Option<Departure> {
+/// How far a server's clock is from this machine's, either way, asked for between `before` and `after` here; what may be
+/// the way of question and answer is not counted.
+pub(crate) fn skew(before: Timestamp, theirs: Timestamp, after: Timestamp) -> Duration {
     let behind = before.as_nanos().saturating_sub(theirs.as_nanos());
     let ahead = theirs.as_nanos().saturating_sub(after.as_nanos());
-    let skew = Duration::from_nanos(u64::try_from(behind.max(ahead)).unwrap_or(0));
+    Duration::from_nanos(u64::try_from(behind.max(ahead)).unwrap_or(0))
+}
+
+/// The departure of a server's clock, asked for between `before` and `after` on this machine.
+fn clock(id: &'static str, server: &str, before: Timestamp, theirs: Timestamp, after: Timestamp) -> Option<Departure> {
+    let skew = skew(before, theirs, after);
     (skew > CLOCK_SKEW_MAX).then(|| {
-        let which = if ahead > behind { "ahead of" } else { "behind" };
+        let which = if theirs > after { "ahead of" } else { "behind" };
         Departure::wrong(
             id,
             format!("{server}'s clock is {:.1} s {which} this machine's", skew.as_secs_f64()),

@@ -12,6 +12,7 @@
 //! Later wins. Lists of tables are addressed by number: `TRIPOD__QUESTDB__0__HTTP=10.0.0.5:9000`.
 
 mod environment;
+mod monitor;
 mod reference;
 mod retention;
 mod validate;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+pub use monitor::Monitor;
 pub use reference::reference;
 pub use retention::Retention;
 
@@ -53,6 +55,8 @@ pub struct Config {
     pub prices: Prices,
     /// Event streams.
     pub events: Events,
+    /// `tripod monitor`.
+    pub monitor: Monitor,
 }
 
 /// `[journal]`
@@ -298,6 +302,7 @@ impl Default for Config {
             redis: RedisPair::default(),
             prices: Prices::default(),
             events: Events::default(),
+            monitor: Monitor::default(),
         }
     }
 }
@@ -499,6 +504,7 @@ impl Config {
             read(&mut sink.token, &sink.token_file)?;
             sink.ca_file = sink.ca_file.as_ref().map(|file| base.join(file));
         }
+        read(&mut self.monitor.token, &self.monitor.token_file)?;
         read(&mut self.postgres.password, &self.postgres.password_file)?;
         read(&mut self.postgres.admin_password, &self.postgres.admin_password_file)?;
         for redis in [&mut self.redis.prices, &mut self.redis.events] {

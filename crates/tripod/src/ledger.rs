@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tripod_journal::{SchemaId, Snapshot};
 
 use crate::config::Config;
@@ -23,7 +23,7 @@ use crate::tape::sink::{catalog, tally::Tally};
 use crate::tape::spec::Importance;
 
 /// One table as one sink has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LedgerRow {
     /// The table, without the prefix.

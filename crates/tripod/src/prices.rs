@@ -22,6 +22,7 @@ mod clock;
 mod feed;
 mod memory;
 mod stats;
+mod survey;
 mod watch;
 mod wire;
 mod write;
@@ -46,6 +47,8 @@ use write::check_count;
 
 pub use memory::TOKENS_MAX as MEMORY_TOKENS_MAX;
 pub use stats::PriceStats;
+pub(crate) use survey::time_of;
+pub use survey::{PriceLook, PriceSurvey, REMEMBERED, SurveyedPrice, TOKENS_MAX as SURVEY_TOKENS_MAX};
 pub use watch::{PriceChange, PriceWatch};
 pub use write::{PriceUpdate, WriteReport};
 

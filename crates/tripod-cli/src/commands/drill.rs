@@ -1,9 +1,11 @@
 //! `tripod drill ls` and `run`, and the hidden load.
 
 use serde::Serialize;
+use tripod::Timestamp;
 
 use crate::args::{Drill as Command, DrillRun, Global};
-use crate::drill::{self, Drill, load};
+use crate::drill::record::{self, Record};
+use crate::drill::{self, Drill, Outcome, load};
 use crate::exit::{Exit, Stop};
 use crate::output::{self, Output};
 
@@ -60,8 +62,25 @@ fn rehearse(arguments: &DrillRun, global: &Global, output: Output) -> anyhow::Re
     let report = drill::run(arguments.drill, extent, global, &bar);
     bar.finish_and_clear();
     let report = report?;
+    if let Err(error) = keep(arguments.drill, &report, global) {
+        output.say(format!("note: {error:#}; the monitor will not show this drill"));
+    }
     output.result(&report, || report.words())?;
     Ok(if report.ok() { Exit::Done } else { Exit::False })
+}
+
+/// For the monitor.
+fn keep(drill: Drill, report: &Outcome, global: &Global) -> anyhow::Result<()> {
+    let document = serde_json::to_value(report)?;
+    let count = |name: &str| document.get(name).and_then(serde_json::Value::as_u64);
+    let record = Record {
+        drill: drill.name().to_owned(),
+        at: Timestamp::now().to_string(),
+        ok: report.ok(),
+        lost: count("lost"),
+        doubled: count("doubled"),
+    };
+    record::add(&global.data, record)
 }
 
 /// The load of a drill, in a process that the drill can kill.

@@ -36,7 +36,8 @@ pub(crate) fn run(arguments: Arguments, output: Output) -> anyhow::Result<Exit> 
     match command {
         Command::Up(arguments) => up::up(&arguments, &global, output),
         Command::Down(arguments) => up::down(&arguments, &global, output),
-        Command::Status => block_on(status::run(&global, output)),
+        Command::Status(arguments) => block_on(status::run(&arguments, &global, output)),
+        Command::Monitor(arguments) => crate::monitor::run(&arguments, &global, output),
         Command::Doctor => block_on(doctor::run(&global, output)),
         Command::Migrate(arguments) => block_on(migrate::run(&arguments, &global, output)),
         Command::Replay(arguments) => replay::run(arguments, &global, output),
@@ -93,7 +94,7 @@ fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
 }
 
 /// The name of one of the config's QuestDB servers, as it is shown.
-fn questdb_name(config: &Config, number: usize) -> String {
+pub(crate) fn questdb_name(config: &Config, number: usize) -> String {
     match (config.questdb.len(), config.questdb.get(number)) {
         (2.., Some(server)) => format!("questdb-{}", server.name),
         _ => "questdb".to_owned(),

@@ -8,6 +8,7 @@ mod health;
 mod rows;
 mod servers;
 mod sinks;
+mod watch;
 mod words;
 
 use serde::Serialize;
@@ -18,7 +19,7 @@ use tripod::settings::AppliedSettings;
 use tripod::tape::SinkStatus;
 use tripod::{Server, Timestamp};
 
-use crate::args::Global;
+use crate::args::{Global, Status as Arguments};
 use crate::exit::Exit;
 use crate::output::Output;
 use servers::{ServerStatus, State};
@@ -49,7 +50,17 @@ struct Backup {
     last_proven_at: Option<String>,
 }
 
-pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit> {
+pub(super) async fn run(arguments: &Arguments, global: &Global, output: Output) -> anyhow::Result<Exit> {
+    if arguments.watch {
+        return watch::run(global, output).await;
+    }
+    let status = look(global).await?;
+    output.result(&status, || words::words(&status))?;
+    Ok(status.exit())
+}
+
+/// One look at everything.
+async fn look(global: &Global) -> anyhow::Result<Status> {
     let config = global.load()?;
     let (tape, postgres, (prices, _), (events, streams), (components, settings)) = tokio::join!(
         servers::questdbs(&config),
@@ -79,13 +90,16 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
     notes.extend(found.notes);
     let alarms = found.alarms;
     let ok = servers.iter().all(|server| server.state == State::Running) && alarms.is_empty();
-    let nothing_answers = servers.iter().all(|server| server.state == State::Unreachable);
-    let status =
-        Status { servers, ledger, sinks, streams, components, settings, backup: Backup::default(), alarms, notes, ok };
-    output.result(&status, || words::words(&status))?;
-    Ok(match (ok, nothing_answers) {
-        (true, _) => Exit::Done,
-        (false, true) => Exit::Unreachable,
-        (false, false) => Exit::False,
-    })
+    Ok(Status { servers, ledger, sinks, streams, components, settings, backup: Backup::default(), alarms, notes, ok })
+}
+
+impl Status {
+    fn exit(&self) -> Exit {
+        let nothing_answers = self.servers.iter().all(|server| server.state == State::Unreachable);
+        match (self.ok, nothing_answers) {
+            (true, _) => Exit::Done,
+            (false, true) => Exit::Unreachable,
+            (false, false) => Exit::False,
+        }
+    }
 }

@@ -31,6 +31,7 @@ mod outage;
 mod own_stack;
 mod poison_row;
 mod raw;
+pub(crate) mod record;
 mod report;
 mod row;
 mod scene;

@@ -125,6 +125,16 @@ const SECTIONS: &[Section] = &[
             ("key_prefix", "Put before each key, for several deployments on one Redis."),
         ],
     ),
+    (
+        "monitor",
+        &[
+            ("listen", "IP:PORT of `tripod monitor`. An address that others reach is refused without a token."),
+            ("token", "Who shows it may look; at least 16 characters; better: token_file, or the environment."),
+            ("token_file", "Read the token from this file."),
+            ("verify_every_hours", "A backup not proven for so long is restored aside and compared; 0: never."),
+            ("retention_at", "When `tripod tape retention run` runs each day, UTC, HH:MM; empty: never."),
+        ],
+    ),
 ];
 
 const REDIS: &[(&str, &str)] = &[

@@ -83,7 +83,8 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     within("events.tries_max", config.events.tries_max, &(1..=1000))?;
     within("events.dead_cap", config.events.dead_cap, &(1..=10_000_000))?;
     within("events.republish_window_ms", config.events.republish_window_ms, &(0..=600_000))?;
-    prefix("events.key_prefix", &config.events.key_prefix)
+    prefix("events.key_prefix", &config.events.key_prefix)?;
+    config.monitor.check()
 }
 
 fn redis(section: &str, redis: &Redis) -> Result<(), String> {

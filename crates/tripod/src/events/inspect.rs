@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 
 use ::redis::{FromRedisValue, Value, cmd, from_redis_value_ref};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, parse_entry};
 use super::{Event, EventId, Topic};
@@ -21,7 +21,7 @@ use crate::redis::{Label, Link, code_of};
 const PAGE: usize = 250;
 
 /// A topic's stream, as `tripod status --json` prints it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct EventInfo {
     /// The topic.
@@ -63,7 +63,7 @@ pub struct ConsumerInfo {
 }
 
 /// How far a group is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct GroupInfo {
     /// The group.
@@ -187,25 +187,25 @@ pub(super) async fn topics(link: &Link, prefix: &str) -> Result<Vec<String>> {
 
 /// The counters of a stream.
 #[derive(Debug, Clone, Copy)]
-struct Stream {
-    length: u64,
-    added: u64,
-    first: Option<EventId>,
-    last: EventId,
-    deleted_by_hand: bool,
+pub(super) struct Stream {
+    pub(super) length: u64,
+    pub(super) added: u64,
+    pub(super) first: Option<EventId>,
+    pub(super) last: EventId,
+    pub(super) deleted_by_hand: bool,
 }
 
 /// The counters of a group.
 #[derive(Debug, Clone)]
-struct Group {
-    name: String,
-    pending: u64,
-    last_delivered: EventId,
-    read: Option<u64>,
+pub(super) struct Group {
+    pub(super) name: String,
+    pub(super) pending: u64,
+    pub(super) last_delivered: EventId,
+    pub(super) read: Option<u64>,
 }
 
 impl Stream {
-    fn parse(value: &Value) -> Option<Self> {
+    pub(super) fn parse(value: &Value) -> Option<Self> {
         let length = field::<u64>(value, "length")?;
         let id = |name| field::<String>(value, name)?.parse::<EventId>().ok();
         Some(Self {
@@ -218,7 +218,7 @@ impl Stream {
     }
 
     /// A group's lag where two ids tell it; `None` where the entries have to be counted.
-    fn lag_without_counting(&self, delivered: EventId) -> Option<u64> {
+    pub(super) fn lag_without_counting(&self, delivered: EventId) -> Option<u64> {
         match self.first {
             None => Some(0),
             Some(first) if delivered < first => Some(self.length),
@@ -227,7 +227,7 @@ impl Stream {
         }
     }
 
-    fn trimmed_unread(&self, group: &Group, lag: u64) -> Option<u64> {
+    pub(super) fn trimmed_unread(&self, group: &Group, lag: u64) -> Option<u64> {
         if self.deleted_by_hand {
             return None;
         }
@@ -244,7 +244,7 @@ impl Stream {
 }
 
 impl Group {
-    fn parse(value: &Value) -> Option<Self> {
+    pub(super) fn parse(value: &Value) -> Option<Self> {
         Some(Self {
             name: field(value, "name")?,
             pending: field(value, "pending")?,
@@ -262,7 +262,7 @@ fn field<T: FromRedisValue>(value: &Value, name: &str) -> Option<T> {
 }
 
 /// Entries after one id up to another, both of which are in the past: what is added meanwhile does not matter.
-async fn count_after(link: &Link, topic: &Topic, after: EventId, until: EventId) -> Result<u64> {
+pub(super) async fn count_after(link: &Link, topic: &Topic, after: EventId, until: EventId) -> Result<u64> {
     let mut count = 0_u64;
     let mut from = after;
     loop {
@@ -278,7 +278,7 @@ async fn count_after(link: &Link, topic: &Topic, after: EventId, until: EventId)
 }
 
 /// Pending ids below the stream's first entry: delivered, not acknowledged, trimmed, and not collected yet.
-async fn count_pending_before(link: &Link, topic: &Topic, group: &str, first: EventId) -> Result<u64> {
+pub(super) async fn count_pending_before(link: &Link, topic: &Topic, group: &str, first: EventId) -> Result<u64> {
     let mut count = 0_u64;
     let mut from = "-".to_owned();
     loop {
@@ -293,11 +293,11 @@ async fn count_pending_before(link: &Link, topic: &Topic, group: &str, first: Ev
     }
 }
 
-fn is_missing(error: &Error) -> bool {
+pub(super) fn is_missing(error: &Error) -> bool {
     matches!(error, Error::Refused { what, .. } if what.contains("no such key")) && code_of(error).is_some()
 }
 
-fn unexpected(what: &str) -> Error {
+pub(super) fn unexpected(what: &str) -> Error {
     Error::Refused {
         server: Server::RedisEvents,
         what: format!("{what} gave an answer that Redis 7 does not give; see `tripod doctor`"),

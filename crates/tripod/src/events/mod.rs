@@ -30,6 +30,7 @@ mod keep;
 mod publish;
 mod queue;
 mod run;
+mod survey;
 mod wait;
 
 use std::sync::Arc;
@@ -48,6 +49,7 @@ pub use inspect::{ConsumerInfo, EventInfo, GroupInfo, PendingInfo};
 pub use keep::KeptCounts;
 pub use publish::{Draft, KEY_BYTES_MAX, KEY_LIFE, Publisher};
 pub use queue::{QueueCounts, QueueOptions, QueuedPublisher, WhenFull};
+pub use survey::{StreamLook, StreamSurvey, TOPICS_MAX as SURVEY_TOPICS_MAX};
 
 /// The handle. Clones share the connection.
 #[derive(Debug, Clone)]

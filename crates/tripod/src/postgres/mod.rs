@@ -21,6 +21,7 @@ mod numeric;
 mod pool;
 mod race;
 mod roles;
+mod survey;
 
 pub use class::{Class, Failure, classify};
 pub use connect::Login;
@@ -30,6 +31,7 @@ pub(crate) use listen::Listener;
 pub(crate) use numeric::Unsigned;
 pub use pool::Postgres;
 pub use roles::GROUPS;
+pub use survey::{PostgresLook, PostgresSurvey, Standby};
 
 /// The driver's client as [`Postgres::call`] lends it; re-exported so that a caller needs no second driver version.
 pub use deadpool_postgres::Client;

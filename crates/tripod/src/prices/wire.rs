@@ -63,7 +63,7 @@ impl Keys {
         command.arg(text.as_str());
     }
 
-    fn parse_price<'a>(&self, key: &'a str) -> Option<(&'a str, Option<&'a str>)> {
+    pub(super) fn parse_price<'a>(&self, key: &'a str) -> Option<(&'a str, Option<&'a str>)> {
         let name = key.strip_prefix(&self.prefix)?.strip_prefix("price:")?;
         Some(match name.split_once(':') {
             Some((token, venue)) => (token, Some(venue)),

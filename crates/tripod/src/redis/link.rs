@@ -30,7 +30,7 @@ use tokio::time::timeout;
 
 use super::fault::{breaks_connection, classify, suggests_failover};
 use super::scripts::Lua;
-use super::sentinels::Watch;
+use super::sentinels::{SentinelSaid, Watch};
 use super::target::{Opened, Role, Target, role};
 use super::{Dedicated, Instance, Login};
 use crate::config;
@@ -195,6 +195,15 @@ impl Link {
     pub async fn instance(&self) -> Result<Instance> {
         let text: String = self.query("INFO", &cmd("INFO")).await?;
         Ok(Instance::parse(&text))
+    }
+
+    /// What each sentinel says of the quorum, each on a connection of its own; empty without sentinels. Ends within a
+    /// second.
+    pub async fn quorum(&self) -> Vec<SentinelSaid> {
+        match self.shared.target.sentinels() {
+            Some(sentinels) => sentinels.quorum().await,
+            None => Vec::new(),
+        }
     }
 
     /// Runs one command.

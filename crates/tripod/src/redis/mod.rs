@@ -25,9 +25,10 @@ mod settings;
 mod subscription;
 mod target;
 
-pub use instance::Instance;
+pub use instance::{Instance, Replica};
 pub use label::{LABEL_BYTES_MAX, Label};
 pub use link::Link;
+pub use sentinels::SentinelSaid;
 pub use settings::{Finding, FindingAction, check_instance};
 
 pub(crate) use dedicated::Dedicated;

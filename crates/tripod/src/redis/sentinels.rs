@@ -45,6 +45,20 @@ impl View {
     }
 }
 
+/// What one sentinel answers to the question whether a failover could be agreed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SentinelSaid {
+    /// Where it is.
+    pub address: String,
+    /// It answered, if only to say no.
+    pub answers: bool,
+    /// Enough of them are there, as it sees them.
+    pub quorum: bool,
+    /// Its own words, or the driver's.
+    pub words: String,
+}
+
 /// Where the sentinels are and how to log in there.
 #[derive(Debug, Clone)]
 pub(super) struct Sentinels {
@@ -78,6 +92,31 @@ impl Sentinels {
             }
         }
         newest.ok_or(error)
+    }
+
+    /// Asks each of them whether they could agree on a failover.
+    pub(super) async fn quorum(&self) -> Vec<SentinelSaid> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(EACH_WITHIN * 2))
+            .set_response_timeout(Some(EACH_WITHIN * 2));
+        let config = &config;
+        join_all(self.addresses.iter().map(|address| async move {
+            let asked = async {
+                let client = client(address.clone(), self.login.clone())?;
+                let mut connection = client.get_multiplexed_async_connection_with_config(config).await?;
+                let mut question = cmd("SENTINEL");
+                question.arg("CKQUORUM").arg(&self.primary_name);
+                question.query_async::<String>(&mut connection).await
+            };
+            let answer = timeout(EACH_WITHIN * 3, asked).await.unwrap_or_else(|_| Err(late()));
+            let (answers, quorum, words) = match answer {
+                Ok(words) => (true, true, words),
+                // An error with a code is an answer: NOQUORUM, NOGOODSLAVE, and a login that it refuses.
+                Err(error) => (error.code().is_some(), false, error.to_string()),
+            };
+            SentinelSaid { address: address.to_string(), answers, quorum, words }
+        }))
+        .await
     }
 
     /// The epoch first: where a switch falls in between, the address is the newer one, and the next question tells.

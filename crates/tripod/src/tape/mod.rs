@@ -28,6 +28,7 @@ pub mod row;
 pub mod schema;
 pub(crate) mod sink;
 pub mod spec;
+mod survey;
 pub mod tables;
 
 use std::sync::Arc;
@@ -47,6 +48,7 @@ pub use directory::TABLES_MAX;
 pub use recorder::{Recorded, Recorder};
 pub use row::Row;
 pub use sink::{Rewound, SinkState, SinkStatus, SuspendedTable};
+pub use survey::{TableProgress, TapeLook, TapeSurvey, ViewProgress};
 pub use tripod_derive::Row;
 
 use beside::Reviewer;
@@ -223,7 +225,7 @@ impl Tape {
     /// As [`crate::metrics::publish`].
     pub fn publish(&self) -> Result<()> {
         let usages = Importance::ALL.map(|class| (class, self.journals.of(class).usage()));
-        crate::metrics::publish_recorder(*self.permit.subscribe().borrow(), &usages);
+        crate::metrics::publish_recorder(&self.config.bot, *self.permit.subscribe().borrow(), &usages);
         crate::metrics::publish(&self.config)
     }
 

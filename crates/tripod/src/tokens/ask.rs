@@ -165,7 +165,7 @@ pub(super) fn hit(row: &Row) -> Result<Hit, Failure> {
     })
 }
 
-fn change(row: &Row) -> Result<TokenChange, Failure> {
+pub(super) fn change(row: &Row) -> Result<TokenChange, Failure> {
     let field: String = row.try_get(0)?;
     let value = |column: usize| -> Result<Option<Value>, Failure> {
         let value = row.try_get::<_, Option<Value>>(column)?;

@@ -12,6 +12,7 @@ mod courier;
 mod feed;
 mod history;
 pub(in crate::tape) mod notice;
+mod recent;
 mod rewind;
 mod split;
 mod status;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use super::recent::Recent;
 use super::suspension::Suspended;
 use crate::tape::spec::Importance;
 use crate::value::Timestamp;
@@ -131,6 +132,12 @@ pub struct SinkStatus {
     pub visible_p50: Option<Duration>,
     /// The same: 99 of 100 were faster.
     pub visible_p99: Option<Duration>,
+    /// As `visible_p50`, of rows that became visible within the last half to whole minute; none where none did.
+    #[serde(default)]
+    pub visible_lately_p50: Option<Duration>,
+    /// The same: 99 of 100 were faster.
+    #[serde(default)]
+    pub visible_lately_p99: Option<Duration>,
 }
 
 /// A table that QuestDB has suspended.
@@ -203,6 +210,8 @@ impl SinkStatus {
             requests: 0,
             visible_p50: None,
             visible_p99: None,
+            visible_lately_p50: None,
+            visible_lately_p99: None,
         }
     }
 
@@ -223,6 +232,8 @@ struct Inner {
     changes: u64,
     /// Microseconds from recorded to visible, one count per row.
     visible_us: Option<Histogram<u64>>,
+    /// The same, of the last minute.
+    lately: Recent,
 }
 
 impl Board {
@@ -236,6 +247,7 @@ impl Board {
                 changes: 0,
                 // Two digits, up to an hour: what takes longer counts as an hour. 20 KiB.
                 visible_us: Histogram::new_with_max(3_600_000_000, 2).ok(),
+                lately: Recent::new(Instant::now()),
             }),
         }
     }
@@ -366,9 +378,11 @@ impl Board {
     /// `rows` became visible, none of them recorded before `recorded_after`.
     pub(super) fn seen(&self, rows: u64, recorded_after: Instant) {
         let micros = u64::try_from(recorded_after.elapsed().as_micros()).unwrap_or(u64::MAX);
-        if let Some(histogram) = &mut self.lock().visible_us {
+        let mut inner = self.lock();
+        if let Some(histogram) = &mut inner.visible_us {
             histogram.saturating_record_n(micros, rows);
         }
+        inner.lately.record(micros, rows, Instant::now());
     }
 
     /// What it is doing.
@@ -383,13 +397,14 @@ impl Board {
 
     /// A copy for a reader.
     pub(super) fn status(&self) -> SinkStatus {
-        let inner = self.lock();
+        let mut inner = self.lock();
         let mut status = inner.status.clone();
         status.said_at = Timestamp::now();
         if let Some(histogram) = inner.visible_us.as_ref().filter(|histogram| !histogram.is_empty()) {
             let at = |quantile| Some(Duration::from_micros(histogram.value_at_quantile(quantile)));
             (status.visible_p50, status.visible_p99) = (at(0.5), at(0.99));
         }
+        (status.visible_lately_p50, status.visible_lately_p99) = inner.lately.quantiles(Instant::now()).unzip();
         status
     }
 
