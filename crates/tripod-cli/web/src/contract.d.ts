@@ -19,6 +19,12 @@ export interface Server {
   address: string | null;
   detail: string | null;
   since: string | null;
+  /** Of QuestDB: false where nothing waits for its sake. */
+  required: boolean | null;
+  latency_ms: number | null;
+  clock_skew_ms: number | null;
+  /** Of Redis; a limit of 0 is none. */
+  memory: { used_bytes: number | null; limit_bytes: number | null };
   replicas: Replica[];
 }
 
@@ -37,12 +43,14 @@ export interface LedgerRow {
 }
 
 export interface Sink {
+  bot: string | null;
   name: string | null;
   state: string | null;
   detail: string | null;
   backlog_rows: number | null;
   backlog_bytes: number | null;
   oldest_pending_ms: number | null;
+  required: boolean | null;
 }
 
 export interface Price {
@@ -66,6 +74,8 @@ export interface Stream {
   topic: string | null;
   length: number | null;
   cap: number | null;
+  /** Dead letters. */
+  dead: number | null;
   groups: Group[];
 }
 
@@ -98,6 +108,33 @@ export interface JournalClass {
   used_bytes: number | null;
   budget_bytes: number | null;
   oldest: string | null;
+  /** What the budget is for: bytes that the slowest required sink has not finished. */
+  undelivered_bytes: number | null;
+  damaged_segments: number | null;
+}
+
+/** What one QuestDB says of its tables. */
+export interface Tape {
+  sink: string | null;
+  suspended: { table: string | null; why: string | null }[];
+  views: { name: string | null; invalid: string | null; lag_ms: number | null }[];
+  checkpoint_open_ms: number | null;
+}
+
+export interface Disk {
+  where: string | null;
+  free_bytes: number | null;
+  total_bytes: number | null;
+}
+
+/** What runs at set times. */
+export interface Job {
+  name: string | null;
+  running: boolean | null;
+  last_at: string | null;
+  ok: boolean | null;
+  detail: string | null;
+  next_at: string | null;
 }
 
 export interface Alert {
@@ -136,6 +173,11 @@ export interface Snapshot {
   };
   drills: Drill[];
   journal: JournalClass[];
+  tape: Tape[];
+  disks: Disk[];
+  jobs: Job[];
+  /** What could not be read on the monitor's machine, in words. */
+  troubles: string[];
   alerts: Alert[];
 }
 

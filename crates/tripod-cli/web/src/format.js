@@ -154,3 +154,19 @@ export function shortened(text, most = 22) {
   const side = Math.floor((most - 1) / 2);
   return `${characters.slice(0, side).join("")}…${characters.slice(-side).join("")}`;
 }
+
+/**
+ * Details that were written as JSON, without its signs: {"left":3,"why":"slow"} is "left 3, why slow".
+ * @param {string | null} text
+ */
+export function detailWords(text) {
+  if (text === null) return "";
+  try {
+    const value = JSON.parse(text);
+    if (value === null || typeof value !== "object" || Array.isArray(value)) return text;
+    const parts = Object.entries(value).map(([key, inner]) => `${key} ${typeof inner === "object" ? JSON.stringify(inner) : String(inner)}`);
+    return parts.join(", ");
+  } catch {
+    return text; // Cut short, or plain words.
+  }
+}

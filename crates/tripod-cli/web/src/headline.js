@@ -4,7 +4,7 @@
 // dropped row. The worst comes first; what else is wrong follows in few words, for the panels below say the rest.
 // `spoken` is what a screen reader is told, once: it is news where it differs by more than its figures (`isNews`).
 
-import { clock, count, counted, duration, isNumber, listed, moment, parseTime } from "./format.js";
+import { clock, count, counted, detailWords, duration, isNumber, listed, moment, parseTime } from "./format.js";
 import { addsUp, total } from "./ledger.js";
 import { levelOf, wordFor } from "./levels.js";
 
@@ -53,17 +53,20 @@ function problems(snapshot) {
   const now = parseTime(snapshot.at) ?? Date.now();
   /** @type {Problem[]} */
   const found = [];
-  const down = snapshot.servers.filter((server) => levelOf(server.state) === "bad");
-  if (down.length > 0) {
+  const away = snapshot.servers.filter((server) => levelOf(server.state) === "bad");
+  // One that is not required holds nothing up: it is a warning, as it is to the monitor.
+  const groups = [away.filter((server) => server.required !== false), away.filter((server) => server.required === false)];
+  groups.forEach((down, index) => {
+    if (down.length === 0) return;
     const since = down.map((server) => parseTime(server.since)).filter(isNumber);
     const from = since.length > 0 ? ` since ${moment(Math.min(...since), now)}` : "";
     const meaning = [...new Set(down.map((server) => consequence(server, snapshot)).filter((words) => words !== ""))];
     found.push({
-      level: "bad",
+      level: index === 0 ? "bad" : "warn",
       lead: `${listed(down.map(serverTitle))} ${down.length === 1 ? "is" : "are"} down${from}`,
-      detail: meaning.join("; "),
+      detail: index === 0 ? meaning.join("; ") : "not required: nothing waits for its sake",
     });
-  }
+  });
   if (addsUp(snapshot.ledger) === false) {
     const wrong = snapshot.ledger.filter((row) => row.adds_up === false);
     const names = [...new Set(wrong.map((row) => row.table ?? "a table"))];
@@ -78,11 +81,13 @@ function problems(snapshot) {
   }
   for (const sink of snapshot.sinks.filter((sink) => levelOf(sink.state) === "bad")) {
     // A sink whose server is away is said by the server.
-    if (sink.state === "unavailable" && down.some((server) => server.kind === "questdb")) continue;
-    found.push({ level: "bad", lead: `Sink ${sink.name ?? ""}: ${wordFor(sink.state)}`, detail: sink.detail ?? "" });
+    if (sink.state === "unavailable" && away.some((server) => server.kind === "questdb")) continue;
+    found.push({ level: sink.required === false ? "warn" : "bad", lead: `Sink ${sink.name ?? ""}: ${wordFor(sink.state)}`, detail: sink.detail ?? "" });
   }
   for (const one of snapshot.health.filter((one) => levelOf(one.status) === "bad")) {
-    found.push({ level: "warn", lead: `Component ${one.component ?? ""} ${wordFor(one.status)}`, detail: one.detail ?? "" });
+    const word = wordFor(one.status);
+    const lead = `Component ${one.component ?? ""} ${word === "stale" ? "is silent" : word}`;
+    found.push({ level: "bad", lead, detail: detailWords(one.detail) });
   }
   // An alert says in its words what mostly stands above already; where nothing does, it leads.
   for (const alert of snapshot.alerts) {
@@ -156,7 +161,7 @@ export function headline(snapshot) {
 export function lostHeadline({ lastAt, silentMs, refused }) {
   if (refused) {
     const lead = "The monitor wants its token";
-    return { level: "bad", lead, detail: "Open the address that tripod monitor printed when it started", spoken: lead };
+    return { level: "bad", lead, detail: "Open its address once with /?token=… behind it; the token is the one of [monitor] in its config", spoken: lead };
   }
   const lead = lastAt === null ? "No word from the monitor yet" : `No word from the monitor since ${clock(lastAt)}`;
   const shown = lastAt === null ? "" : `Silent for ${duration(silentMs)}. What stands below is what was known then. `;

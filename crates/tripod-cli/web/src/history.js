@@ -12,10 +12,10 @@ import { levelOf } from "./levels.js";
 /** @typedef {import("./contract.js").SeriesName} SeriesName */
 /** @typedef {import("./contract.js").HistoryColumns} HistoryColumns */
 
-/** Two hours at one point a second. */
-const POINTS_MOST = 7_200;
+/** A quarter of an hour at one point a second, as the monitor itself keeps. */
+const POINTS_MOST = 900;
 /** Cut only now and then: cutting costs a copy. */
-const SLACK = 600;
+const SLACK = 60;
 /** Seconds back that a clock may step without making all that was seen meaningless. */
 const BACK_MOST_S = 2;
 /** Steps that may be missing before the line breaks. */

@@ -19,10 +19,12 @@ import { charts } from "./panels/charts.js";
 import { health } from "./panels/health.js";
 import { journal } from "./panels/journal.js";
 import { ledger } from "./panels/ledger.js";
+import { disks, jobs } from "./panels/machine.js";
 import { prices } from "./panels/prices.js";
 import { servers } from "./panels/servers.js";
 import { sinks } from "./panels/sinks.js";
 import { streams } from "./panels/streams.js";
+import { tape } from "./panels/tape.js";
 import { tokens } from "./panels/tokens.js";
 import { readSnapshot } from "./snapshot.js";
 import { applyTheme, rememberTheme, theme } from "./theme.js";
@@ -39,7 +41,7 @@ function element(id) {
 }
 
 /** @type {Record<string, (snapshot: Snapshot, view: import("./view.js").View) => unknown>} */
-const PANELS = { alerts, servers, ledger, sinks, streams, prices, tokens, health, journal, backups, drills };
+const PANELS = { alerts, servers, ledger, sinks, tape, streams, prices, tokens, journal, disks, health, backups, jobs, drills };
 
 const history = new History();
 const chartPanel = charts(element("charts"));
@@ -109,7 +111,7 @@ function drawPanels() {
       render(empty("This panel could not be drawn; the browser's console says why."), place);
     }
   }
-  element("alerts-section").dataset.level = shown.alerts.length === 0 ? "ok" : "bad";
+  element("alerts-section").dataset.level = shown.alerts.length + shown.troubles.length === 0 ? "ok" : "bad";
   element("version").textContent = shown.version ?? "";
   element("reload").hidden = shown.version === null || shown.version === pageVersion;
   reachable();

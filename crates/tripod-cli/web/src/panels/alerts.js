@@ -21,7 +21,9 @@ export function runbookHref(runbook, known = KNOWN) {
 
 /** @param {import("../contract.js").Snapshot} snapshot @param {import("../view.js").View} view */
 export function alerts(snapshot, view) {
-  if (snapshot.alerts.length === 0) return html`<p class="none">${state("ok", "No alert")}</p>`;
+  if (snapshot.alerts.length === 0) {
+    return html`<p class="none">${state("ok", "No alert")}</p>${troubles(snapshot)}`;
+  }
   const sorted = [...snapshot.alerts].sort((one, other) => worstFirst(levelOf(one.severity), levelOf(other.severity)));
   return html`<ul class="alerts">
     ${sorted.map((alert) => {
@@ -37,5 +39,13 @@ export function alerts(snapshot, view) {
         </p>
       </li>`;
     })}
-  </ul>`;
+  </ul>${troubles(snapshot)}`;
 }
+
+/** What the monitor could not read itself. @param {import("../contract.js").Snapshot} snapshot */
+const troubles = ({ troubles: all }) =>
+  all.length === 0
+    ? nothing
+    : html`<ul class="troubles detail" aria-label="What the monitor could not read">
+        ${all.map((words) => html`<li>${words}</li>`)}
+      </ul>`;

@@ -1,7 +1,7 @@
 // The components and their heartbeats.
 
 import { html } from "lit-html";
-import { UNKNOWN, ago } from "../format.js";
+import { UNKNOWN, ago, detailWords } from "../format.js";
 import { levelOf, wordFor, worstFirst } from "../levels.js";
 import { empty, firstOf, state, table } from "../view.js";
 
@@ -21,7 +21,7 @@ export function health(snapshot, view) {
           <th scope="row">${one.component ?? UNKNOWN}</th>
           <td>${state(levelOf(one.status), wordFor(one.status))}</td>
           <td class="number">${ago(one.age_ms)}</td>
-          <td class="wide muted">${one.detail ?? ""}</td>
+          <td class="wide muted">${detailWords(one.detail)}</td>
         </tr>`,
       ),
     )}

@@ -21,7 +21,7 @@ export function prices(snapshot, view) {
   return html`
     <dl class="shares">
       <div><dt>${state("ok", "fresh")}</dt><dd>${count(fresh)}</dd></div>
-      <div><dt>${state(stale ? "warn" : "unknown", "stale")}</dt><dd>${count(stale)}</dd></div>
+      <div><dt>${state(stale ? "warn" : "ok", "stale")}</dt><dd>${count(stale)}</dd></div>
       <div><dt>tokens</dt><dd>${count(tokens)}</dd></div>
     </dl>
     ${bar([{ share: share(fresh), name: "ok" }, { share: share(stale), name: "warn" }])}

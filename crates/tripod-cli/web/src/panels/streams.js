@@ -1,7 +1,7 @@
 // The event streams: how full each is, and how far behind each group of readers.
 
 import { html } from "lit-html";
-import { UNKNOWN, compact, count } from "../format.js";
+import { UNKNOWN, compact, count, counted } from "../format.js";
 import { empty, firstOf, meter, table, watched } from "../view.js";
 
 /** @typedef {import("../contract.js").Group} Group */
@@ -17,7 +17,7 @@ const TOPICS_MOST = 10;
  */
 export function lagLevel(lag, cap) {
   if (lag === null || cap === null || cap <= 0) return "unknown";
-  return lag >= cap ? "bad" : lag >= cap * 0.8 ? "warn" : "ok";
+  return lag >= cap ? "bad" : lag > cap / 2 ? "warn" : "ok";
 }
 
 /** @param {import("../contract.js").Snapshot} snapshot @param {import("../view.js").View} view */
@@ -31,6 +31,7 @@ export function streams(snapshot, view) {
         ${index === 0
           ? html`<th scope="rowgroup" rowspan=${groups.length}>
                 ${stream.topic ?? UNKNOWN}<span class="below muted">${count(stream.length)} of ${count(stream.cap)}</span>
+                ${stream.dead ? html`<span class="below">${watched(stream.dead, counted(stream.dead, "dead letter"), "warn")}</span>` : ""}
               </th>`
           : ""}
         ${group === null ? html`<td colspan="5" class="muted">no group reads it</td>` : groupCells(group, stream.cap)}

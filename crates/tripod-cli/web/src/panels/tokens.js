@@ -1,6 +1,6 @@
 // The tokens by assessment, and what changed last.
 
-import { html } from "lit-html";
+import { html, nothing } from "lit-html";
 import { UNKNOWN, count, isNumber, percent, shortened } from "../format.js";
 import { bar, empty, firstOf, state, time } from "../view.js";
 
@@ -12,15 +12,18 @@ export function tokens(snapshot, view) {
   if (!total && changes.length === 0) return empty("No token is known yet: tripod tokens import brings them.");
   const share = (/** @type {number | null} */ part) =>
     isNumber(part) && isNumber(total) && total > 0 ? Math.min(100, Math.max(0, (part / total) * 100)) : 0;
+  const judged = [tradable, costly, refused].some(isNumber);
   const { shown, more } = firstOf(view, "changes", changes, CHANGES_MOST);
   return html`
     <dl class="shares">
-      <div><dt>${state("ok", "tradable")}</dt><dd title=${percent(tradable, total)}>${count(tradable)}</dd></div>
-      <div><dt>${state("warn", "costly")}</dt><dd title=${percent(costly, total)}>${count(costly)}</dd></div>
-      <div><dt>${state("bad", "refused")}</dt><dd title=${percent(refused, total)}>${count(refused)}</dd></div>
-      <div><dt>all</dt><dd>${count(total)}</dd></div>
+      ${judged ? html`
+        <div><dt>${state("ok", "tradable")}</dt><dd title=${percent(tradable, total)}>${count(tradable)}</dd></div>
+        <div><dt>${state("warn", "costly")}</dt><dd title=${percent(costly, total)}>${count(costly)}</dd></div>
+        <div><dt>${state("bad", "refused")}</dt><dd title=${percent(refused, total)}>${count(refused)}</dd></div>
+      ` : nothing}
+      <div><dt>${judged ? "all" : "known"}</dt><dd>${count(total)}</dd></div>
     </dl>
-    ${bar([{ share: share(tradable), name: "ok" }, { share: share(costly), name: "warn" }, { share: share(refused), name: "bad" }])}
+    ${!judged ? nothing : bar([{ share: share(tradable), name: "ok" }, { share: share(costly), name: "warn" }, { share: share(refused), name: "bad" }])}
     ${changes.length === 0
       ? empty("Nothing changed lately.")
       : html`<ul class="log" aria-label="Recent changes of tokens">

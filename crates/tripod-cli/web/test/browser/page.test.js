@@ -41,7 +41,7 @@ test("all is there: the headline, every panel, every chart, and nothing from els
   assert.match(await page.title(), /^All well · Tripod$/);
   assert.equal(await page.locator(".card[data-server]").count(), 4);
   assert.equal(await page.locator("#panel-ledger tbody tr").count(), 3);
-  for (const panel of ["alerts", "sinks", "streams", "prices", "tokens", "health", "journal", "backups", "drills"]) {
+  for (const panel of ["alerts", "sinks", "tape", "streams", "prices", "tokens", "journal", "disks", "health", "backups", "jobs", "drills"]) {
     assert.notEqual((await page.locator(`#panel-${panel}`).innerText()).trim(), "", panel);
   }
   const ink = await inked(page);
@@ -210,12 +210,12 @@ test("nothing moves for somebody who does not want movement", async () => {
   assert.equal(moving, 0);
 });
 
-test("an hour, a quarter, five minutes", async () => {
-  const { page } = await open("well", { past: 3_500 });
+test("two, five, fifteen minutes", async () => {
+  const { page } = await open("well", { past: 900 });
   const label = () => page.locator('[data-chart="rates"] [role="img"]').getAttribute("aria-label");
   assert.match((await label()) ?? "", /Last 5\smin\./);
-  await page.getByRole("radio", { name: "1 h" }).check();
-  assert.match((await label()) ?? "", /Last 1\sh\./);
+  await page.getByRole("radio", { name: "15 min" }).check();
+  assert.match((await label()) ?? "", /Last 15\smin\./);
 });
 
 test("a reader at the pointer: all charts show the same second", async () => {

@@ -78,3 +78,10 @@ test("lists and long names", () => {
   assert.equal(format.shortened(""), format.UNKNOWN);
   assert.equal(format.shortened("💰".repeat(40), 5), "💰💰…💰💰", "whole characters, not halves");
 });
+
+test("details that are JSON are read without its signs, and what is none stays as it is", () => {
+  assert.equal(format.detailWords('{"left":3,"why":"slow","nodes":[1]}'), "left 3, why slow, nodes [1]");
+  assert.equal(format.detailWords("{}"), "");
+  for (const words of ["plain words", '{"cut":"sho', "7", "[1]", ""]) assert.equal(format.detailWords(words), words);
+  assert.equal(format.detailWords(null), "");
+});

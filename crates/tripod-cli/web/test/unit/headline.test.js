@@ -49,6 +49,16 @@ test("several servers down are one line, each with what it means", () => {
   assert.match(detail, /publishing fails/);
 });
 
+test("a server that is not required is a warning, and hides none that is", () => {
+  const optional = (/** @type {any} */ value) => value.servers.push({ ...value.servers[0], name: "questdb-b", state: "down", required: false });
+  const alone = shown([], optional);
+  assert.deepEqual([alone.level, alone.lead.slice(0, 17)], ["warn", "QuestDB b is down"]);
+  const both = shown(["postgres"], optional);
+  assert.equal(both.level, "bad");
+  assert.match(both.lead, /^PostgreSQL is down/);
+  assert.match(both.detail, /Also: QuestDB b is down/);
+});
+
 test("a ledger that does not add up is worse than any warning", () => {
   const { level, lead } = shown([], (value) => {
     value.ledger[2].adds_up = false;
@@ -62,7 +72,8 @@ test("alerts, sinks, components: each turns the headline from green", () => {
   assert.deepEqual([alert("critical").level, alert("critical").lead], ["bad", "The disk is nearly full"]);
   assert.equal(alert("warning").level, "warn");
   assert.match(shown([], (value) => (value.sinks[0].state = "disk_full")).lead, /^Sink main: disk full$/);
-  assert.equal(shown([], (value) => (value.health[0].status = "failed")).level, "warn");
+  const failed = shown([], (value) => (value.health[0].status = "stale"));
+  assert.deepEqual([failed.level, failed.lead, failed.detail], ["bad", "Component arbitrage is silent", "mode trading, open 3"]);
   assert.equal(shown([], (value) => (value.servers[0].state = "degraded")).level, "warn");
   assert.equal(shown([], (value) => (value.servers[0].state = "who knows")).level, "unknown");
   assert.equal(shown([], (value) => (value.ok = false)).level, "warn");

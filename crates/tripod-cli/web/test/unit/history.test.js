@@ -77,9 +77,9 @@ test("times ascend: a doubled second is dropped, a clock that went back starts a
 
 test("it is bounded", () => {
   const history = new History();
-  for (let second = 0; second < 9_000; second += 1) history.push({ ...snapshotAt(0), at: new Date(AT + second * 1000).toISOString() });
-  assert.ok(history.at.length <= 7_800, String(history.at.length));
-  assert.equal(history.at.at(-1), AT / 1000 + 8_999);
+  for (let second = 0; second < 2_000; second += 1) history.push({ ...snapshotAt(0), at: new Date(AT + second * 1000).toISOString() });
+  assert.ok(history.at.length <= 960, String(history.at.length));
+  assert.equal(history.at.at(-1), AT / 1000 + 1_999);
   assert.equal(history.series.pending_rows.length, history.at.length);
 });
 

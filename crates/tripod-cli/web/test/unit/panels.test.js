@@ -5,6 +5,7 @@ import { addsUp, bySink, total } from "../../src/ledger.js";
 import { levelOf, wordFor } from "../../src/levels.js";
 import { runbookHref } from "../../src/panels/alerts.js";
 import { fillLevel } from "../../src/panels/journal.js";
+import { diskLevel } from "../../src/panels/machine.js";
 import { oldestFirst } from "../../src/panels/prices.js";
 import { lagLevel } from "../../src/panels/streams.js";
 import { readSnapshot } from "../../src/snapshot.js";
@@ -48,8 +49,10 @@ test("sums: what is not known is not counted, and nothing known is not zero", ()
 });
 
 test("when a bar changes its colour", () => {
-  assert.deepEqual([fillLevel(10, 100), fillLevel(70, 100), fillLevel(90, 100), fillLevel(1, 0), fillLevel(null, 5)], ["ok", "warn", "bad", "unknown", "unknown"]);
-  assert.deepEqual([lagLevel(7_999, 10_000), lagLevel(8_000, 10_000), lagLevel(10_000, 10_000), lagLevel(1, null)], ["ok", "warn", "bad", "unknown"]);
+  assert.deepEqual([fillLevel(75, 100), fillLevel(76, 100), fillLevel(91, 100), fillLevel(1, 0), fillLevel(null, 5)], ["ok", "warn", "bad", "unknown", "unknown"]);
+  assert.deepEqual([lagLevel(5_000, 10_000), lagLevel(5_001, 10_000), lagLevel(10_000, 10_000), lagLevel(1, null)], ["ok", "warn", "bad", "unknown"]);
+  const GIB = 1024 ** 3;
+  assert.deepEqual([diskLevel(15 * GIB, 100 * GIB), diskLevel(14 * GIB, 100 * GIB), diskLevel(4 * GIB, 100 * GIB), diskLevel(GIB / 4, GIB)], ["ok", "warn", "bad", "bad"]);
 });
 
 test("prices: what is not known, then the oldest", () => {
