@@ -1,7 +1,7 @@
 // docs/alerts.md as a page of its own, so that "What to do" works at 3 a.m. without the internet.
 //
 // Constraints: the headings' ids are GitHub's, so that `docs/alerts.md#id` means the same there and here. The file is
-// the repository's own; still, raw HTML in it is shown as text.
+// the repository's own; still, raw HTML in it is shown as text, and a link to a file that is not here is words.
 
 import { Marked } from "marked";
 
@@ -27,6 +27,11 @@ export function runbookPage(markdown) {
         const id = anchor(text);
         ids.push(id);
         return `<h${depth} id="${escaped(id)}">${this.parser.parseInline(tokens)}</h${depth}>\n`;
+      },
+      link({ href, tokens }) {
+        const words = this.parser.parseInline(tokens);
+        // Another file of the repository is not here.
+        return /^(#|https:)/.test(href) ? `<a href="${escaped(href)}" rel="noopener noreferrer">${words}</a>` : words;
       },
       html: ({ text }) => escaped(text),
     },

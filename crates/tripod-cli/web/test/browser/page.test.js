@@ -4,6 +4,8 @@
 // (the server, the monitor) also sees it come back.
 
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { after, afterEach, before, test } from "node:test";
 import { Fixture, SCENES } from "../fixture/server.js";
 import { axe, headlineIs, inked, openBrowser, overflow, painted, visit } from "./browser.js";
@@ -231,4 +233,20 @@ test("a monitor of another version asks for its own page", async () => {
   fixture.stack.snapshot = (moment) => ({ ...real(moment), version: "0.2.0" });
   fixture.step();
   await page.locator("#reload").waitFor();
+});
+
+const RUNBOOKS = fileURLToPath(new URL("../../dist/assets/runbooks.html", import.meta.url));
+
+test("what to do leads to the entry of docs/alerts.md, without the internet", { skip: existsSync(RUNBOOKS) ? false : "docs/alerts.md is not there" }, async () => {
+  const { page, fixture, noProblems } = await open("well");
+  fixture.down.add("questdb");
+  const link = page.getByRole("link", { name: /^What to do about server-down/ });
+  const [runbook] = await Promise.all([page.context().waitForEvent("page"), link.click()]);
+  await runbook.waitForLoadState();
+  assert.match(runbook.url(), /\/assets\/runbooks\.html#tripodserverdown$/);
+  assert.ok(await runbook.locator("#tripodserverdown").isVisible());
+  await runbook.setViewportSize({ width: 360, height: 700 });
+  assert.ok((await overflow(runbook)) <= 0);
+  assert.deepEqual(await axe(runbook), []);
+  noProblems();
 });

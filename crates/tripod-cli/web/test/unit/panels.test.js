@@ -20,10 +20,11 @@ test("a runbook is a link only to an entry that the page carries", () => {
 });
 
 test("the runbooks' page has GitHub's anchors, and no HTML of a file's", () => {
-  const { html, ids } = runbookPage("# What to do\n\n## questdb-down\n\nRun `tripod up`.\n\n## QuestDB is away, again!\n\n<script>bad()</script>\n");
+  const { html, ids } = runbookPage("# What to do\n\n## questdb-down\n\nRun `tripod up`.\n\n## QuestDB is away, again!\n\n<script>bad()</script>\n\n[here](#questdb-down) [there](delivery.md) [code](javascript:1)\n");
   assert.deepEqual(ids, ["what-to-do", "questdb-down", "questdb-is-away-again"]);
   assert.match(html, /<h2 id="questdb-down">/);
-  assert.doesNotMatch(html, /<script>bad/);
+  assert.doesNotMatch(html, /<script>bad|javascript:/);
+  assert.match(html, /<a href="#questdb-down"[^>]*>here<\/a> there code/);
 });
 
 test("a word that nobody agreed on is never good news", () => {
