@@ -4,20 +4,24 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 DATA ?= .tripod
 TRIPOD := target/release/tripod
+WEB := crates/tripod-cli/web
 SAMPLES := samples/trades/*.gz samples/quotes/*.gz
 
-.PHONY: help run test alerts-test check stop servers monitoring build drills soak
+.PHONY: help run test alerts-test check stop servers monitoring build drills soak page page-check page-test screenshots
 
 help: ## list these words
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 servers: ## install QuestDB, PostgreSQL and Redis where they are missing
 	@scripts/install-servers
 
 monitoring: ## install Prometheus, Alertmanager and the exporters where they are missing; for the tests and for ops/
 	@scripts/install-monitoring
+page: ## build the page of `tripod monitor`; `build` and `run` do it where npm is
+	@scripts/build-page
 
 build: ## build the operator's binary
+	@scripts/build-page --optional
 	@cargo build --release --locked -p tripod-cli
 
 run: servers build ## from a clean machine to a proven replay of real trades
@@ -46,3 +50,15 @@ alerts-test: servers monitoring ## the alerts alone: rules, pages, routes, a ser
 
 soak: servers monitoring build ## the long runs: hundreds of kills, ten minutes without QuestDB, half an hour of events, full disks; takes hours
 	@scripts/soak
+
+page-check: ## types, unit tests and the page in a real browser, on scenes
+	@scripts/install-page-tools
+	@scripts/build-page
+	@cd $(WEB) && npm run --silent types && npm run --silent unit && npm run --silent browser
+
+page-test: servers page-check build ## the same, and `tripod monitor` itself on a real stack: QuestDB killed turns red, and green again
+	@cd $(WEB) && TRIPOD="$(CURDIR)/$(TRIPOD)" npm run --silent e2e
+
+screenshots: servers page build ## the pictures of the README, from a real stack
+	@scripts/install-page-tools
+	@cd $(WEB) && TRIPOD="$(CURDIR)/$(TRIPOD)" node test/e2e/screenshots.mjs "$(CURDIR)/docs/images"

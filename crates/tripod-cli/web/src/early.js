@@ -1,0 +1,4 @@
+// Runs in the head, before the first paint; see theme.js.
+import { applyTheme, theme } from "./theme.js";
+
+applyTheme(theme());
