@@ -9,7 +9,7 @@
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ use super::wal::Lsn;
 use super::{PgPlace, moment};
 use crate::exit::Stop;
 
-/// For the archive to take a file, before and after the copy.
+/// For the archive to take a file, before and after the copy; a busy server fills some each second.
 const ARCHIVED_WITHIN: Duration = Duration::from_secs(30);
 /// It reports each second while anything is copied; the checkpoint before and the last sync are silent.
 const SILENT_MAX: Duration = Duration::from_secs(300);
@@ -106,14 +106,18 @@ fn copy(place: &PgPlace, into: &Path, progress: &mut dyn FnMut(u64)) -> anyhow::
     let mut command = place.stack.client("pg_basebackup");
     command.args(["--format=plain", "--wal-method=none", "--checkpoint=fast", "--progress", "--no-password"]);
     command.arg("--username").arg(place.stack.backup_user()).arg("--pgdata").arg(into);
+    let mut waits_since = None;
     let said = tool::run(command, Patience { total: None, silent: SILENT_MAX }, |line| {
         if let Some(bytes) = copied_in(line) {
             progress(bytes);
         }
-        // Said after a minute, and then for ever.
-        if line.contains("still waiting for all required WAL segments to be archived") {
-            let what = "the archive does not take what the end of the base backup needs";
-            return Err(Stop::untrue(what, "`tripod doctor` says what is wrong with the archive").into());
+        // Said again and again while it waits. The seconds in it are none where somebody writes meanwhile.
+        if line.contains("waiting for") && line.contains("required WAL segments") {
+            let waited = waits_since.get_or_insert_with(Instant::now).elapsed();
+            if waited > ARCHIVED_WITHIN {
+                let what = format!("the archive has not taken the end of the base backup's log within {waited:.0?}");
+                return Err(Stop::untrue(what, "`tripod doctor` says what is wrong with the archive").into());
+            }
         }
         Ok(())
     })?;
