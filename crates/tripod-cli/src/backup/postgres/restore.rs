@@ -57,7 +57,7 @@ pub(crate) struct Prepared {
     places: Vec<PathBuf>,
     chain: Chain,
     size: SegmentSize,
-    /// What there is of the log, the base backup's own part included.
+    /// What there is of the log.
     found: Stretch,
 }
 
@@ -109,19 +109,17 @@ pub(crate) fn prepare_restore(
     if there(base).is_none_or(|base| there(&cluster) != Some(base)) {
         copy_dir(base, &place.stack.make_restore_dir()?)?;
     }
-    // The base backup's own part of the log, for those who have kept nothing else.
     let mut all = wal.iter().map(std::path::absolute).collect::<std::io::Result<Vec<_>>>()?;
     all.retain(|dir| dir.is_dir());
-    all.push(cluster.join("pg_wal"));
     let chain = timeline::choose(place, &all, backup, target)?;
     let found = stretch(&all, backup, &chain, size)?;
-    if *target == Target::Latest
-        && let Some((_, missing)) = &found.missing
+    // Up to its end there is nothing to choose.
+    let consistent = size.number_before(backup.end_lsn.parse()?);
+    if let Some((number, missing)) = &found.missing
+        && (*target == Target::Latest || *number <= consistent)
     {
         return Err(gap(missing, found.last_name.as_deref(), target));
     }
-    // The base backup's own is in reach of the server, which looks there by itself.
-    all.pop();
     let own = cluster.join("tripod-restore");
     let mut places = Vec::new();
     for (number, dir) in all.iter().enumerate() {

@@ -121,6 +121,15 @@ fn flip_a_bit(path: &Path, at: usize) {
     std::fs::write(path, bytes).unwrap();
 }
 
+/// Tells a thread to stop.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Writes numbered rows, one transaction each, until it is told to stop.
 fn write_until(config: &config::Postgres, stop: &AtomicBool, last: &AtomicI64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -142,6 +151,8 @@ fn a_backup_under_writes_is_restored_to_a_point_a_time_and_the_end_row_by_row() 
     let mut told = 0;
     let into = source.dir("base");
     let backup = std::thread::scope(|scope| {
+        // Also where this fails: the scope waits for the writer.
+        let _stop = Stopping(&stop);
         scope.spawn(|| write_until(&source.place.config, &stop, &last));
         eventually("the writer writes", || last.load(Ordering::Relaxed) > 20);
         let begun = last.load(Ordering::Relaxed);
@@ -149,10 +160,9 @@ fn a_backup_under_writes_is_restored_to_a_point_a_time_and_the_end_row_by_row() 
         assert!(last.load(Ordering::Relaxed) > begun, "nobody wrote meanwhile");
         let ended = last.load(Ordering::Relaxed);
         eventually("it goes on", || last.load(Ordering::Relaxed) > ended + 20);
-        stop.store(true, Ordering::Relaxed);
         backup
     });
-    assert!(told > 10_000_000 && backup.bytes > told, "{told} of {}", backup.bytes);
+    assert!(told > 10_000_000 && backup.bytes > 10_000_000, "{told} of {}", backup.bytes);
     assert_eq!((backup.timeline, backup.system_identifier.parse::<u64>().is_ok()), (1, true));
     assert!(backup.finished_at > backup.started_at);
     assert_eq!(verify_files(&source.place, &into).unwrap(), Vec::<String>::new());
@@ -250,10 +260,19 @@ fn what_cannot_be_restored_is_refused_in_words_and_the_server_in_place_goes_on()
     }
     std::fs::rename(&aside, wal.join(&behind)).unwrap();
 
+    let first = size.name(1, size.number(backup.start_lsn.parse().unwrap()));
+    std::fs::rename(wal.join(&first), &aside).unwrap();
+    let said = refusal(&wal, point("wanted", 1));
+    assert!(said.contains(&format!("{first} is missing")), "{said}");
+    let said = scene.refusal(&base, &backup, &[], &Target::Latest);
+    assert!(said.contains(&format!("{first} is missing;")), "{said}");
+    std::fs::rename(&aside, wal.join(&first)).unwrap();
+
     // Where the last row is, so that there is a record to be damaged.
     let undamaged = std::fs::read(wal.join(&behind)).unwrap();
     let used = undamaged.iter().rposition(|byte| *byte != 0).unwrap();
-    flip_a_bit(&wal.join(&behind), used / 2);
+    // Not in what only fills a record up.
+    (0..64).for_each(|at| flip_a_bit(&wal.join(&behind), used / 2 + at));
     for target in [Target::Latest, point("wanted", 1)] {
         let said = refusal(&wal, target);
         assert!(said.contains("damaged"), "{said}");
@@ -382,6 +401,23 @@ fn processes_with(path: &Path) -> Vec<rustix::process::Pid> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).filter(carries);
     pids.filter_map(rustix::process::Pid::from_raw).collect()
+}
+
+#[test]
+fn an_archive_that_takes_nothing_is_an_error_in_its_own_words() {
+    let scene = Scene::new();
+    let archive = scene.place.archive().unwrap();
+    std::fs::rename(&archive, archive.with_extension("aside")).unwrap();
+    scene.write(1..=1);
+    // Until its first failure is written down it may be silent.
+    eventually("the archive's own words are told", || {
+        let said = switch_and_await_archive(&scene.place, Duration::from_millis(200)).unwrap_err().to_string();
+        said.contains("has not taken 0000") && said.contains("it has failed ") && said.contains("is not a directory")
+    });
+    let missing = collect_wal(&scene.place, "0/1000000", 1, "000000010000000000000001", &scene.dir("wal"));
+    assert!(missing.unwrap_err().to_string().contains("000000010000000000000001 is missing in the archive"));
+    std::fs::rename(archive.with_extension("aside"), &archive).unwrap();
+    eventually("it goes on by itself", || switch_and_await_archive(&scene.place, Duration::from_secs(1)).is_ok());
 }
 
 #[test]
