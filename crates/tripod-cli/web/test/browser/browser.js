@@ -23,10 +23,10 @@ export async function openBrowser() {
   return chromium.launch({ executablePath, args: [...sandbox, "--disable-gpu", "--disable-dev-shm-usage"] });
 }
 
-/** How much slower than alone this machine may be now: a deadline is multiplied by it. */
+/** How much slower than alone this machine may be now, four times at most: a deadline is multiplied by it. */
 export function slack() {
   const load = Number(readFileSync("/proc/loadavg", "utf8").split(" ")[0]);
-  return Math.max(1, load / cpus().length);
+  return Math.min(4, Math.max(1, load / cpus().length));
 }
 
 /**
@@ -66,16 +66,22 @@ export const painted = (page) => page.evaluate(() => new Promise((done) => reque
 /** By how many pixels the page is wider than the screen. @param {Page} page */
 export const overflow = (page) => page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
 
-/** How many pixels of each chart are not empty. @param {Page} page */
+/** How many pixels of each chart have the colour of its lines; axes and grid do not count. @param {Page} page */
 export const inked = (page) =>
   page.evaluate(() =>
     [...document.querySelectorAll("figure.chart")].map((figure) => {
       const canvas = figure.querySelector("canvas");
       const context = canvas?.getContext("2d");
       if (!canvas || !context) return 0;
+      const swatches = [...figure.querySelectorAll(".swatch")].map((swatch) => getComputedStyle(swatch).backgroundColor);
+      const up = getComputedStyle(/** @type {Element} */ (document.querySelector(".state[data-level=ok]"))).color;
+      const colours = (swatches.length > 0 ? swatches : [up]).map((colour) => (colour.match(/[\d.]+/g) ?? []).map(Number));
       const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
       let count = 0;
-      for (let index = 3; index < data.length; index += 4) if (data[index] !== 0) count += 1;
+      for (let index = 0; index < data.length; index += 4) {
+        const near = (/** @type {number[]} */ colour) => [0, 1, 2].every((part) => Math.abs((data[index + part] ?? 0) - (colour[part] ?? 0)) < 16);
+        if ((data[index + 3] ?? 0) > 90 && colours.some(near)) count += 1;
+      }
       return count;
     }),
   );
