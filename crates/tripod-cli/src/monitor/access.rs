@@ -183,7 +183,8 @@ mod tests {
         for host in ["localhost", "LOCALHOST:9600", "127.0.0.1:9600", "127.9.9.9", "[::1]:9600", "[::1]"] {
             assert_eq!(judge(&open, "/", &[(header::HOST, host)]), Verdict::Granted, "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.5", "", "[::1]x", "[::2]"]
+        for host in
+            ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.5", "", "[::1]x", "[::2]"]
         {
             assert_eq!(judge(&open, "/", &[(header::HOST, host)]), Verdict::ForeignHost, "{host}");
         }
@@ -216,6 +217,9 @@ mod tests {
     #[test]
     fn a_token_in_an_address_may_be_written_with_percent_signs() {
         assert_eq!(token_in("token=a%2Bb%2f").as_deref(), Some("a+b/"));
-        assert_eq!([token_in("token=%"), token_in("token=%zz"), token_in("token=%ff"), token_in("x=1")], [const { None }; 4]);
+        assert_eq!(
+            [token_in("token=%"), token_in("token=%zz"), token_in("token=%ff"), token_in("x=1")],
+            [const { None }; 4]
+        );
     }
 }

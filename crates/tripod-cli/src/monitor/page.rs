@@ -82,7 +82,9 @@ mod tests {
 
     #[test]
     fn a_path_that_is_no_file_of_the_page_is_none() {
-        for path in ["", "/", "//etc/passwd", "/../Cargo.toml", "/assets/../../Cargo.toml", "/..%2fCargo.toml", "/no.js"] {
+        for path in
+            ["", "/", "//etc/passwd", "/../Cargo.toml", "/assets/../../Cargo.toml", "/..%2fCargo.toml", "/no.js"]
+        {
             assert!(file(path, &HeaderMap::new()).is_none(), "{path}");
         }
     }

@@ -193,8 +193,7 @@ fn server<F>(part: &Part<F>) -> Server {
 }
 
 fn redis(line: &mut Server, instance: &Instance) {
-    line.memory =
-        Some(Memory { used_bytes: instance.used_memory_bytes, limit_bytes: instance.maxmemory_bytes });
+    line.memory = Some(Memory { used_bytes: instance.used_memory_bytes, limit_bytes: instance.maxmemory_bytes });
     line.asked.append_only_ok = Some(instance.append_only_ok);
     line.replicas = instance
         .replica_list

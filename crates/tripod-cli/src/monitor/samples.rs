@@ -47,8 +47,7 @@ fn stream(lag: u64) -> EventInfo {
     let group = serde_json::json!({
         "name": "work", "lag": lag, "pending": 1, "trimmed_unread": 5, "trimmed_pending": 6,
     });
-    let stream =
-        serde_json::json!({"topic": "trades", "length": 10_000, "cap": 10_000, "groups": [group], "dead": 7});
+    let stream = serde_json::json!({"topic": "trades", "length": 10_000, "cap": 10_000, "groups": [group], "dead": 7});
     serde_json::from_value(stream).unwrap()
 }
 
@@ -170,7 +169,12 @@ pub(super) fn full() -> Snapshot {
     all.drills.push(Drill { drill: "kill-bot".into(), at: AT.into(), ok: true, lost: Some(0), doubled: Some(0) });
     all.journal[0].undelivered_bytes = 95 << 20;
     all.journal[0].damaged_segments = 1;
-    all.journal.push(Journal { class: "standard", undelivered_bytes: 80 << 20, damaged_segments: 0, ..all.journal[0].clone() });
+    all.journal.push(Journal {
+        class: "standard",
+        undelivered_bytes: 80 << 20,
+        damaged_segments: 0,
+        ..all.journal[0].clone()
+    });
     all.tape[0].suspended.push(Suspended { table: "quotes".into(), why: "DISK FULL".into() });
     all.tape[0].views.push(View { name: "broken".into(), invalid: Some("base dropped".into()), lag_ms: 0 });
     all.tape[0].views.push(View { name: "slow".into(), invalid: None, lag_ms: 120_000 });

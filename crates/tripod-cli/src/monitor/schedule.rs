@@ -85,14 +85,8 @@ impl Schedule {
         if let Some(file) = &global.config {
             arguments.extend(["--config".into(), file.clone().into_os_string()]);
         }
-        let state = |kind| State {
-            kind,
-            running: false,
-            ok: None,
-            detail: why_not.clone(),
-            tried_at: None,
-            next_at: None,
-        };
+        let state =
+            |kind| State { kind, running: false, ok: None, detail: why_not.clone(), tried_at: None, next_at: None };
         let states = [state(Kind::Verify), state(Kind::Retention)];
         let started_at = Timestamp::now();
         Self { config: config.clone(), arguments, files, started_at, lock, why_not, states }

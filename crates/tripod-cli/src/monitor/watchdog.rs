@@ -70,9 +70,7 @@ impl Watchdog {
         live(snapshot, &mut found);
         people(snapshot, terms, now, &mut found);
         self.grown(snapshot, now, &mut found);
-        found.sort_by(|a, b| {
-            (a.rule.severity(), a.rule, &a.subject).cmp(&(b.rule.severity(), b.rule, &b.subject))
-        });
+        found.sort_by(|a, b| (a.rule.severity(), a.rule, &a.subject).cmp(&(b.rule.severity(), b.rule, &b.subject)));
         found.truncate(ALERTS_MAX);
         let before = std::mem::take(&mut self.since);
         found
@@ -104,7 +102,8 @@ impl Watchdog {
         }
         for stream in &snapshot.streams {
             let topic = &stream.topic;
-            let what = || format!("topic {topic}: {} dead letters; `tripod events dead {topic}` lists them", stream.dead);
+            let what =
+                || format!("topic {topic}: {} dead letters; `tripod events dead {topic}` lists them", stream.dead);
             self.total(Rule::DeadLetters, topic, stream.dead, now, what, found);
             for group in &stream.groups {
                 let (subject, name) = (format!("{topic} {}", group.name), &group.name);
@@ -279,8 +278,7 @@ fn live(snapshot: &Snapshot, found: &mut Vec<Finding>) {
         if fresh == 0 && over.len() == prices.list.len() {
             say(found, Rule::PricesDead, "", format!("none of {tokens} tokens has a price that lives"));
         } else if let (Some(worst), stale) = (over.last(), prices.stale.unwrap_or(0)) {
-            let what =
-                format!("{stale} of {tokens} prices are over; {} for {} s", worst.token, worst.age_ms / 1_000);
+            let what = format!("{stale} of {tokens} prices are over; {} for {} s", worst.token, worst.age_ms / 1_000);
             say(found, Rule::PricesStale, "", what);
         }
     }

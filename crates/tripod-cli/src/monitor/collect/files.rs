@@ -185,9 +185,9 @@ impl Bot {
     fn read(&mut self, all: bool) {
         let read = match &mut self.facts {
             None => BotFacts::read(&self.config).map(|facts| self.facts = Some(facts)),
-            Some(facts) => facts.read_progress(&self.config).and_then(|()| {
-                if all { facts.read_journals(&self.config) } else { Ok(()) }
-            }),
+            Some(facts) => facts
+                .read_progress(&self.config)
+                .and_then(|()| if all { facts.read_journals(&self.config) } else { Ok(()) }),
         };
         self.trouble = read.err().map(|error| format!("bot {}: {}", self.config.bot, words(&error)));
         if self.trouble.is_some() {
