@@ -1,6 +1,8 @@
 //! Every metric of every rule is served by somebody: by the monitor, a bot, QuestDB or Debian's exporters, under the labels
 //! that the rule asks for. A rule about a metric that nobody serves can never fire, and nobody would notice.
 
+use std::time::Duration;
+
 use promql_parser::parser::{BinaryExpr, Expr};
 use tripod::Config;
 use tripod_stack::{Servers, TestStack};
@@ -8,7 +10,7 @@ use tripod_stack::{Servers, TestStack};
 use crate::bot::Bot;
 use crate::command::done;
 use crate::files::rules;
-use crate::programs::{LONG, until};
+use crate::programs::{LONG, within};
 use crate::watch::{Time, Watch, my_turn};
 
 /// Parts of an expression that must give a series on a live stack, whatever their values: what is compared, not the
@@ -53,17 +55,13 @@ fn every_metric_of_every_rule_is_served_under_the_labels_that_the_rule_asks_for(
         let mut wanted: Vec<_> = rule.selectors().iter().map(ToString::to_string).collect();
         operands(&rule.parsed(), &mut wanted);
         for expression in wanted {
-            let served = |expression: &str| {
-                let found = watch.query(expression)?;
-                (!found.is_empty()).then_some(found).ok_or("no series".to_owned())
-            };
-            // What is known only after a while is waited for; what is missing is listed as a whole.
-            let first = if missing.is_empty() { LONG } else { LONG / 20 };
-            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| until(first, "served", || served(&expression))))
-                .is_err()
-            {
-                missing.push(format!("{}: {expression}", rule.alert));
-            }
+            // What is known only after a while is waited for; once something is missing the rest is only listed.
+            let time = if missing.is_empty() { LONG } else { Duration::from_secs(2) };
+            let served = within(time, || match watch.query(&expression)?.len() {
+                0 => Err("no series".to_owned()),
+                _ => Ok(()),
+            });
+            missing.extend(served.err().map(|why| format!("{}: {expression}: {why}", rule.alert)));
         }
     }
     bot.assert_works();

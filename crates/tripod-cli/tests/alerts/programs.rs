@@ -71,14 +71,18 @@ pub(crate) fn free<const N: usize>() -> [SocketAddr; N] {
     held.map(|listener| listener.local_addr().unwrap())
 }
 
-/// Waits until `look` gives something; `what` is said where it does not within `within`.
-pub(crate) fn until<T>(within: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
-    let end = Instant::now() + within;
+/// Waits until `look` gives something; `what` is said where it does not within `time`.
+pub(crate) fn until<T>(time: Duration, what: &str, look: impl FnMut() -> Result<T, String>) -> T {
+    within(time, look).unwrap_or_else(|why| panic!("{what}: not within {time:?}: {why}"))
+}
+
+/// The same; what the last look said where it does not.
+pub(crate) fn within<T>(time: Duration, mut look: impl FnMut() -> Result<T, String>) -> Result<T, String> {
+    let end = Instant::now() + time;
     loop {
         match look() {
-            Ok(found) => return found,
-            Err(why) => assert!(Instant::now() < end, "{what}: not within {within:?}: {why}"),
+            Err(_) if Instant::now() < end => std::thread::park_timeout(Duration::from_millis(50)),
+            looked => return looked,
         }
-        std::thread::park_timeout(Duration::from_millis(50));
     }
 }

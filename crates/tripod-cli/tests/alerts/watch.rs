@@ -104,12 +104,15 @@ fn shorten_waits(route: &mut Value) {
 /// Labels of a series, and its value.
 pub(crate) type Series = (BTreeMap<String, String>, String);
 
+/// What a minute of `for:` is with [`Time::Short`].
+const SECONDS_A_MINUTE: u32 = 5;
+
 /// How time goes in the rules under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Time {
     /// As in the files.
     AsItIs,
-    /// A minute of `for:` is a second; everything is asked each second.
+    /// A minute of `for:` is five seconds; everything is asked each second.
     Short,
 }
 
@@ -265,12 +268,16 @@ fn change(file: &Path, edit: impl FnOnce(String) -> String) {
     std::fs::write(file, edited).unwrap();
 }
 
-/// `for: 2m` becomes `for: 2s`, `for: 1h` a minute.
+/// `for: 2m` becomes `for: 10s`. Not less: what follows from a server's end must not be faster than the server's own alert.
 fn shortened(line: &str) -> String {
-    match line.trim().strip_prefix("for: ") {
-        Some(time) if time.ends_with('m') => line.replace(time, &time.replace('m', "s")),
-        Some(time) if time.ends_with('h') => line.replace(time, &time.replace('h', "m")),
-        _ => line.to_owned(),
+    let minutes = |time: &str| match time.split_at(time.len() - 1) {
+        (count, "m") => count.parse::<u32>().ok(),
+        (count, "h") => count.parse::<u32>().ok().map(|hours| hours * 60),
+        _ => None,
+    };
+    match line.split_once("for: ").and_then(|(indent, time)| Some((indent, minutes(time)?))) {
+        Some((indent, minutes)) => format!("{indent}for: {}s", minutes * SECONDS_A_MINUTE),
+        None => line.to_owned(),
     }
 }
 
