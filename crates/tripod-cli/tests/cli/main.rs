@@ -15,3 +15,4 @@ mod settings;
 mod sinks;
 mod tokens;
 mod tokens_fetch;
+mod units;
