@@ -22,6 +22,8 @@ mod down;
 mod endings;
 mod error;
 mod layout;
+#[cfg(test)]
+mod ops;
 mod places;
 mod ports;
 mod postgres;

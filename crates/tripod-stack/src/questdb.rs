@@ -38,8 +38,21 @@ const ZIP_BEGINS: &[u8; 4] = b"PK\x03\x04";
 /// The login of HTTP and of the PostgreSQL protocol.
 pub(crate) const USER: &str = "tripod";
 
+/// Where memory and start are saved: see the module. `ops/systemd` has the same.
+pub(crate) const JVM: [&str; 7] = [
+    // Java reads paths by the locale: in plain C one with a letter beyond ASCII is not found.
+    "-Dsun.jnu.encoding=UTF-8",
+    "-Dfile.encoding=UTF-8",
+    "-XX:+UseSerialGC",
+    "-Xms32m",
+    "-Xmx256m",
+    "-XX:TieredStopAtLevel=1",
+    // No files in /tmp for jps, which a killed process would leave there.
+    "-XX:-UsePerfData",
+];
+
 /// What the module system must open to QuestDB.
-const OPENS: [&str; 4] = ["java.lang", "java.lang.reflect", "java.nio", "java.time.zone"];
+pub(crate) const OPENS: [&str; 4] = ["java.lang", "java.lang.reflect", "java.nio", "java.time.zone"];
 
 /// Finds Java, the jar, and the place of the archive that fits both.
 pub(crate) fn find(programs: &mut Programs, fallback: &Path) -> Result<()> {
@@ -154,9 +167,7 @@ pub(crate) fn command(stack: &Stack) -> Result<Command> {
     distrust_archive(stack);
     let programs = &stack.state.programs;
     let mut command = clean_command(&programs.java);
-    // Java reads paths by the locale: in plain C one with a letter beyond ASCII is not found.
-    command.env("LC_ALL", "C.UTF-8").args(["-Dsun.jnu.encoding=UTF-8", "-Dfile.encoding=UTF-8"]);
-    command.args(["-XX:+UseSerialGC", "-Xms32m", "-Xmx256m", "-XX:TieredStopAtLevel=1"]);
+    command.env("LC_ALL", "C.UTF-8").args(JVM);
     if programs.questdb_archive.is_file() {
         // "auto": an archive that does not fit any more is passed over, not an error.
         command.arg("-Xshare:auto").arg(joined("-XX:SharedArchiveFile=", &programs.questdb_archive));
@@ -165,8 +176,8 @@ pub(crate) fn command(stack: &Stack) -> Result<Command> {
         let _ = std::fs::remove_file(&new);
         command.arg(joined("-XX:ArchiveClassesAtExit=", &new));
     }
-    // No files in /tmp: neither for jps nor for native libraries, which a killed process would leave there.
-    command.arg("-XX:-UsePerfData").arg(joined("-Djava.io.tmpdir=", &tmp));
+    // Nor for native libraries.
+    command.arg(joined("-Djava.io.tmpdir=", &tmp));
     command.arg(joined("-XX:ErrorFile=", &crash_report(stack)));
     command.arg(format!("-Dtripod.stack={}", stack.tag(ServerName::QuestDb)));
     command.args(OPENS.map(|package| format!("--add-opens=java.base/{package}=io.questdb")));

@@ -33,7 +33,7 @@ pub(crate) const BOT: &str = "tripod_bot";
 
 /// What the bot may do: read and write keys and streams, run scripts, publish and subscribe. Nothing that reconfigures,
 /// empties, blocks or stops a server; of the commands that Redis counts as dangerous, the two that only report.
-const BOT_RULES: &str = "resetchannels &* ~* -@all +@read +@write +@stream +@pubsub +@scripting +@connection \
+pub(crate) const BOT_RULES: &str = "resetchannels &* ~* -@all +@read +@write +@stream +@pubsub +@scripting +@connection \
                          +@transaction +@fast -@admin -@dangerous -function -script|flush -script|kill -script|debug \
                          +role +info";
 
