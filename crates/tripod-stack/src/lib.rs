@@ -59,6 +59,6 @@ pub use server::{ServerName, Servers};
 pub use site::{Login, Site};
 pub use standby::Standby;
 pub use standstill::{Standstill, stand_still};
-pub use supervisor::supervise;
+pub use supervisor::{forget_endings, supervise};
 pub use test_stack::TestStack;
 pub use up::{Options, Owner, UpReport, up};

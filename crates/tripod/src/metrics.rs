@@ -1,8 +1,9 @@
 //! Every metric of the library: name, unit, help text, labels; in one place, as values, so that no name is typed twice.
 //!
 //! Constraints: labels are closed sets (bots and tables of the journals, servers of the config, classes, states), never a
-//! token. Nothing is measured on the hot path for it: each figure is read from what is kept anyway, by whoever wants
-//! it, in the bot or beside it. Goes out through the `metrics` facade: without an exporter it costs next to nothing.
+//! token. Nothing is measured on the hot path but one call of `record()` in 1024: each figure is read from what is kept
+//! anyway, by whoever wants it, in the bot or beside it. Goes out through the `metrics` facade: without an exporter it
+//! costs next to nothing.
 //!
 //! Operation: install an exporter → [`describe`] → [`publish`] each few seconds (in a bot [`crate::tape::Tape::publish`],
 //! which adds what only the bot knows). Ratios, rates and alerts are the monitoring system's. What `tripod monitor` adds
@@ -17,7 +18,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::ledger::{self, LedgerRow};
 use crate::tape::spec::Importance;
-use crate::tape::{SinkState, SinkStatus, statuses};
+use crate::tape::{RecordTimes, SinkState, SinkStatus, statuses};
 use crate::value::Timestamp;
 
 /// What a metric is.
@@ -109,6 +110,9 @@ metrics! {
     JOURNAL_BUDGET_BYTES = Gauge "tripod_journal_budget_bytes" Bytes ["bot", "class"];
     /// Segments whose header cannot be read.
     JOURNAL_DAMAGED_SEGMENTS = Gauge "tripod_journal_damaged_segments" Count ["bot", "class"];
+
+    /// What record() takes; the label says for how many of the calls. Of one call in 1024, since the bot opened its journals.
+    RECORD_SECONDS = Gauge "tripod_record_seconds" Seconds ["bot", "class", "quantile"];
 
     /// 1 while the bot may trade, 0 from the first critical row that could not be kept until there is room again.
     TRADING_ALLOWED = Gauge "tripod_trading_allowed" Count ["bot"];
@@ -219,6 +223,8 @@ pub struct JournalFacts {
     pub undelivered_bytes: Vec<(String, u64)>,
     /// When the oldest segment that holds rows was written last, by its file; none where there is none.
     pub oldest_at: Option<Timestamp>,
+    /// What `record()` took of late; none where the journal says nothing of it.
+    pub record: Option<RecordTimes>,
 }
 
 impl BotFacts {
@@ -323,6 +329,7 @@ impl JournalFacts {
             damaged_segments: wide(damaged),
             undelivered_bytes: inventory.sinks.into_iter().map(|sink| (sink.name, sink.undelivered_bytes)).collect(),
             oldest_at: oldest.and_then(written_at),
+            record: RecordTimes::read(&config.journal_dir(), class)?,
         }))
     }
 
@@ -333,6 +340,11 @@ impl JournalFacts {
         JOURNAL_DAMAGED_SEGMENTS.set(&[bot, class], self.damaged_segments);
         for (sink, bytes) in &self.undelivered_bytes {
             SINK_UNDELIVERED_BYTES.set(&[bot, sink, class], *bytes);
+        }
+        if let Some(times) = &self.record {
+            for (quantile, value) in [("0.5", times.p50), ("0.99", times.p99), ("0.999", times.p999)] {
+                RECORD_SECONDS.set_seconds(&[bot, class, quantile], value);
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use tripod::events::EventInfo;
 use tripod::health::Component;
 use tripod::ledger::{self, LedgerRow};
 use tripod::settings::AppliedSettings;
-use tripod::tape::SinkStatus;
+use tripod::tape::{RecordTimes, SinkStatus};
 use tripod::{Config, Server, Timestamp};
 
 use crate::args::{Global, Status as Arguments};
@@ -31,6 +31,8 @@ struct Status {
     ledger: Vec<LedgerRow>,
     /// What each sink says, in whatever process it runs.
     sinks: Vec<SinkStatus>,
+    /// What `record()` takes, by class.
+    record: Vec<RecordTimes>,
     streams: Vec<EventInfo>,
     /// What components said last.
     components: Vec<Component>,
@@ -96,14 +98,14 @@ async fn look(global: &Global) -> anyhow::Result<Status> {
         found.extend(waiting);
     }
     found.extend(health::judge(&components, &settings));
-    let sinks = tripod::tape::statuses(&config)?;
+    let (sinks, record) = (tripod::tape::statuses(&config)?, tripod::tape::record_times(&config)?);
     found.extend(sinks::judge(&sinks, &ledger, Timestamp::now()));
     found.extend(rows::retention(&config)?);
     notes.extend(found.notes);
     let alarms = found.alarms;
     let ok = servers.iter().all(|server| server.state == State::Running) && alarms.is_empty();
     let backup = Backup::look(&config)?;
-    Ok(Status { servers, ledger, sinks, streams, components, settings, backup, alarms, notes, ok })
+    Ok(Status { servers, ledger, sinks, record, streams, components, settings, backup, alarms, notes, ok })
 }
 
 impl Status {

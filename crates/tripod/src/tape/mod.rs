@@ -30,6 +30,7 @@ pub(crate) mod sink;
 pub mod spec;
 mod survey;
 pub mod tables;
+mod times;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,6 +50,7 @@ pub use recorder::{Recorded, Recorder};
 pub use row::Row;
 pub use sink::{Reach, Rewound, SinkState, SinkStatus, SuspendedTable};
 pub use survey::{TableProgress, TapeLook, TapeSurvey, ViewProgress};
+pub use times::{RecordTimes, record_times};
 pub use tripod_derive::Row;
 
 use beside::Reviewer;
