@@ -17,8 +17,8 @@ use std::process::{Child, ChildStdin};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::layout::{Layout, PRIVATE, make_dir, remove_dir};
-use crate::secrets::write_private;
+use crate::layout::{Layout, PASSABLE, PRIVATE, make_dir, remove_dir};
+use crate::secrets::{hex, write_private};
 use crate::server::Servers;
 use crate::site::Site;
 use crate::state::Stack;
@@ -42,13 +42,16 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes the directories of `servers` in `dir`, after removing what one that was killed left there. Nothing runs yet.
+    /// Makes the directories of `servers` in a new directory below `parent`, after removing what those that were killed
+    /// left there. Nothing runs yet. One at a time in a parent.
     ///
     /// # Errors
     /// As [`crate::up`].
-    pub fn lay(dir: &Path, servers: Servers) -> Result<Self> {
-        Self::clear(dir);
-        let (layout, _) = Layout::make(dir)?;
+    pub fn lay(parent: &Path, servers: Servers) -> Result<Self> {
+        Self::clear(parent);
+        make_dir(parent, PASSABLE)?;
+        // A name of its own: the guardian of one that was killed may just be removing that one's directory.
+        let (layout, _) = Layout::make(&parent.join(hex::<4>()?))?;
         let stack = Stack::fresh(&layout, true, Owner::Test, servers)?;
         stack.write()?;
         let guardian = Some(guard(&stack)?);
@@ -65,11 +68,13 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// Ends and removes what one in `dir` left that was killed together with its guardian; does nothing where nothing is.
-    pub fn clear(dir: &Path) {
-        if dir.exists() {
-            remove_left(dir);
+    /// Ends and removes all below `parent`, and `parent` itself; does nothing where nothing is. Best effort: what cannot be
+    /// removed stays until the next time.
+    pub fn clear(parent: &Path) {
+        for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+            remove_left(&entry.path());
         }
+        let _ = std::fs::remove_dir(parent);
     }
 
     /// Where everything is. PostgreSQL's cluster is not made: the caller puts one there.
@@ -194,7 +199,9 @@ impl Scratch {
         if !self.left {
             down::remove(&self.stack)?;
             // With what the caller has put beside.
-            remove_dir(self.stack.layout.home())?;
+            let home = self.stack.layout.home();
+            remove_dir(home)?;
+            let _ = home.parent().map(std::fs::remove_dir);
         }
         Ok(())
     }

@@ -182,13 +182,13 @@ fn make_ready(
     shown: Shown<'_>,
 ) -> anyhow::Result<Ready> {
     let (site, manifest) = (&ground.site, &backup.manifest);
-    let dir = swap::ready_dir(site.data_dir());
     let servers = Servers {
         questdb: parts.contains(&Part::Questdb),
         redis_events: parts.contains(&Part::Events),
         ..Servers::NONE
     };
-    let mut scratch = Scratch::lay(&dir, servers)?;
+    let mut scratch = Scratch::lay(&swap::ready_dir(site.data_dir()), servers)?;
+    let dir = scratch.site().data_dir().to_owned();
     stage::fill(backup, &mut scratch, parts, shown)?;
     let (mut moves, mut recovered) = (Vec::new(), None);
     if parts.contains(&Part::Postgres) {

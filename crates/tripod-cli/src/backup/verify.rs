@@ -54,8 +54,8 @@ fn on_scratch(store: &Store, backup: &Backup, shown: Shown<'_>) -> anyhow::Resul
     let needed = Part::ALL.iter().map(|part| manifest.unpacked(*part)).sum();
     create::room_for(store.dir(), needed, "free some space there; a proof unpacks the whole backup beside it")?;
     let begun = Instant::now();
-    let dir = store.scratch();
-    let mut scratch = Scratch::lay(&dir, SERVERS)?;
+    let mut scratch = Scratch::lay(&store.scratch(), SERVERS)?;
+    let dir = scratch.site().data_dir().to_owned();
     stage::fill(backup, &mut scratch, &[Part::Questdb, Part::Events], shown)?;
     let place = PgPlace::of(&dir)?;
     let point = &manifest.postgres.point;

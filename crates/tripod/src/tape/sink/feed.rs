@@ -408,6 +408,7 @@ impl Feed {
     /// Tells those who wait what has been reached.
     fn report(&mut self) {
         if let Some((asked, last)) = self.barrier
+            && self.memory.is_sure()
             && self.settled >= last
             && self.tally.oldest_waiting_batch().is_none_or(|oldest| oldest > last)
         {

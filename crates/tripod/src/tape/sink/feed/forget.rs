@@ -41,6 +41,8 @@ pub(in super::super) struct Memory {
     full_at: Instant,
     /// Since when it is not known whether the server forgot something. Nothing is sent meanwhile.
     doubt: Option<Instant>,
+    /// Whether a look since the start has shown which run of the server this is, and that it has what it had.
+    knows_run: bool,
     suspensions: Suspensions,
     resume: Vec<Resume>,
     /// What belongs to the running look: when it was asked for, the cursor, the counts.
@@ -64,6 +66,7 @@ impl Memory {
             rewind,
             full_at: Instant::now(),
             doubt: None,
+            knows_run: false,
             suspensions: Suspensions::default(),
             resume: Vec::new(),
             asked: None,
@@ -77,6 +80,11 @@ impl Memory {
 
     pub(super) fn in_doubt(&self) -> bool {
         self.doubt.is_some()
+    }
+
+    /// Whether what was counted as visible may be believed: a server that was put back while no sink ran has forgotten it.
+    pub(super) fn is_sure(&self) -> bool {
+        self.knows_run && self.doubt.is_none()
     }
 
     /// What to ask now.
@@ -116,6 +124,7 @@ impl Feed {
     pub(super) fn examine(&mut self, looked: &Looked) -> bool {
         let Some((at, cursor, tally)) = self.memory.asked.take() else { return false };
         if looked.started.is_empty() {
+            self.memory.knows_run = true;
             return true;
         }
         let another_run = self.memory.history.newest().is_some_and(|newest| newest.started != looked.started);
@@ -134,6 +143,7 @@ impl Feed {
         let patient = self.memory.doubt.is_none_or(|since| since.elapsed() < PATIENCE);
         match rewind::judge(known, &seen, patient) {
             Verdict::Whole => {
+                self.memory.knows_run = true;
                 self.memory.doubt = None;
                 self.memory.last_look = at;
                 let tables = rewind::marks(self.memory.history.newest(), &seen);
@@ -151,6 +161,7 @@ impl Feed {
                 match self.go_back(back.entries, back.why) {
                     Ok(()) => {
                         self.new_run(&seen, at);
+                        self.memory.knows_run = true;
                         self.memory.doubt = None;
                     }
                     Err(e) => self.cannot_store(&e),
