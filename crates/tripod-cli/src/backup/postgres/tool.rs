@@ -124,8 +124,7 @@ fn end(child: &mut Child) {
 fn read_lines(pipe: Option<impl Read>, is_error: bool, to: &SyncSender<(bool, String)>) {
     let Some(mut pipe) = pipe else { return };
     let (mut buffer, mut line) = ([0_u8; 4096], Vec::new());
-    loop {
-        let Ok(size @ 1..) = pipe.read(&mut buffer) else { break };
+    while let Ok(size @ 1..) = pipe.read(&mut buffer) {
         for byte in buffer.iter().take(size) {
             match byte {
                 b'\n' | b'\r' => {
