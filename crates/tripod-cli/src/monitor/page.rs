@@ -8,9 +8,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use rust_embed::{EmbeddedFile, RustEmbed};
 
-/// What the page may do: load its own files, talk to its own monitor. No script but from a file.
-pub(super) const POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; \
-                                 frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+/// What the page may do: load its own files, talk to its own monitor. No script and no style but from a file.
+pub(super) const POLICY: &str = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 const WITHOUT_A_PAGE: &str = "<!doctype html>
 <html lang=\"en\"><head><meta charset=\"utf-8\"><title>Tripod</title></head><body>

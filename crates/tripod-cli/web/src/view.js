@@ -86,19 +86,29 @@ export function bar(parts) {
 }
 
 /**
+ * Some of a list, and a button for all of it.
+ * @template T
+ * @param {View} view
+ * @param {string} name
+ * @param {T[]} all
+ * @param {T[]} some
+ * @returns {{ shown: T[], more: Template | typeof nothing }}
+ */
+export function folded(view, name, all, some) {
+  if (all.length === some.length) return { shown: all, more: nothing };
+  const open = view.expanded(name);
+  const more = html`<button type="button" class="more" aria-expanded=${open} @click=${() => view.toggle(name)}>
+    ${open ? `Show ${some.length} of ${all.length}` : `Show all ${all.length}`}
+  </button>`;
+  return { shown: open ? all : some, more };
+}
+
+/**
  * The first of a long list, and a button for the others.
  * @template T
  * @param {View} view
  * @param {string} name
  * @param {T[]} items
  * @param {number} most
- * @returns {{ shown: T[], more: Template | typeof nothing }}
  */
-export function firstOf(view, name, items, most) {
-  if (items.length <= most) return { shown: items, more: nothing };
-  const open = view.expanded(name);
-  const more = html`<button type="button" class="more" aria-expanded=${open} @click=${() => view.toggle(name)}>
-    ${open ? `Show the first ${most}` : `Show all ${items.length}`}
-  </button>`;
-  return { shown: open ? items : items.slice(0, most), more };
-}
+export const firstOf = (view, name, items, most) => folded(view, name, items, items.slice(0, most));

@@ -14,9 +14,6 @@ import { summary } from "../runs.js";
 /** @typedef {import("../chart.js").Line & { series: SeriesName }} Drawn */
 /** @typedef {{ id: string, title: string, lines: Drawn[], least: number, short: (value: number) => string, exact: (value: number) => string }} Figure */
 
-/** @param {number} value */
-const perSecond = (value) => `${compact(value)}/s`;
-
 /** @type {Figure[]} */
 const FIGURES = [
   {
@@ -28,7 +25,7 @@ const FIGURES = [
       { label: "visible", series: "visible_per_s", colour: "chart-2" },
     ],
     short: compact,
-    exact: perSecond,
+    exact: compact,
   },
   {
     id: "pending",
@@ -144,7 +141,9 @@ export function charts(root) {
       /** @type {[number, number]} */
       const range = [end - seconds, end];
       const titles = new Map(servers.map((server) => [server.name ?? "", serverTitle(server)]));
-      const names = Object.keys(columns.serverUp);
+      // In the order of the cards; then those that are no more.
+      const known = servers.map((server) => server.name ?? "").filter((name) => Object.hasOwn(columns.serverUp, name));
+      const names = [...new Set([...known, ...Object.keys(columns.serverUp)])];
       const down = names.flatMap((name) =>
         downSpans(columns.at, columns.serverUp[name] ?? []).map((span) => ({ ...span, title: titles.get(name) ?? name })),
       );

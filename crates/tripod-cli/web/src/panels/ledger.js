@@ -3,11 +3,12 @@
 import { html, nothing } from "lit-html";
 import { UNKNOWN, count } from "../format.js";
 import { TERMS, addsUp, bySink, total } from "../ledger.js";
-import { empty, firstOf, state, table, watched } from "../view.js";
+import { empty, folded, state, table, watched } from "../view.js";
 
 /** @typedef {import("../contract.js").LedgerRow} LedgerRow */
 /** @typedef {import("../contract.js").Level} Level */
 
+/** More tables than this are folded; so are those that hold no row, as long as nobody asks. */
 const ROWS_MOST = 16;
 
 /** Terms that are zero where nothing went wrong. @type {Record<string, Level>} */
@@ -21,7 +22,10 @@ const verdict = (sum) =>
 export function ledger(snapshot, view) {
   if (snapshot.ledger.length === 0) return empty("No bot has recorded a row yet.");
   const sinks = [...bySink(snapshot.ledger)];
-  const { shown, more } = firstOf(view, "ledger", snapshot.ledger, ROWS_MOST);
+  const used = snapshot.ledger.filter((row) => row.recorded !== 0 || row.adds_up !== true);
+  // All of them in their own order where somebody unfolds; a stack that has just started shows its tables.
+  const first = used.length === 0 ? snapshot.ledger.slice(0, ROWS_MOST) : used.slice(0, ROWS_MOST);
+  const { shown, more } = folded(view, "ledger", snapshot.ledger, first);
   return html`
     ${sinks.map(([sink, rows]) => sum(sink, rows, sinks.length > 1))}
     ${table(

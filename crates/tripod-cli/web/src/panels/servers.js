@@ -1,7 +1,7 @@
 // A card per server: what it is, whether it is up and since when, what it says, and its replicas.
 
 import { html, nothing } from "lit-html";
-import { UNKNOWN, bytes, duration, percent } from "../format.js";
+import { UNKNOWN, bytes, duration } from "../format.js";
 import { serverTitle } from "../headline.js";
 import { levelOf, wordFor } from "../levels.js";
 import { empty, state, time } from "../view.js";
@@ -17,7 +17,7 @@ const fact = (name, value) => (value === null ? nothing : html`<div><dt>${name}<
 
 /** @param {Server["memory"]} memory */
 const memoryWords = ({ used_bytes: used, limit_bytes: limit }) =>
-  limit ? `${bytes(used)} of ${bytes(limit)} (${percent(used, limit)})` : bytes(used);
+  limit ? `${bytes(used)} of ${bytes(limit)}` : bytes(used);
 
 /** @param {import("../contract.js").Snapshot} snapshot @param {View} view */
 export function servers(snapshot, view) {

@@ -201,7 +201,7 @@ test("by keyboard alone: the skip link first, a ring on whatever has the focus, 
   fixture.step();
   fixture.step();
   await painted(page);
-  assert.equal(await focused(), "Show the first 8", "the focus survives each second");
+  assert.equal(await focused(), "Show 8 of 10", "the focus survives each second");
   assert.equal(await page.locator("#panel-prices tbody tr").count(), 10);
   assert.notEqual(await page.evaluate(() => getComputedStyle(/** @type {Element} */ (document.activeElement)).outlineStyle), "none");
 });

