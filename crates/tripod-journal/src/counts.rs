@@ -24,13 +24,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{Ordering, fence};
 
 use crate::catalog::{SCHEMAS_MAX, SchemaId, sync_parent};
+use crate::format::FORMAT;
 use crate::layout::{PAGE_BYTES, narrow, wide};
 use crate::mapping::{ReadableMap, WritableMap};
 use crate::options::LANES_MAX;
 use crate::{Error, disk, pool};
 
-const MAGIC: u64 = u64::from_le_bytes(*b"TRIPODN1");
-const VERSION: u64 = 1;
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"TRIPODN1");
 const DROPPED: usize = 64;
 const RECORDED: usize = 64;
 const FILE_BYTES: usize = PAGE_BYTES * (1 + LANES_MAX);
@@ -104,7 +104,7 @@ impl CountsFile {
             .map_err(Error::io("create", &temporary))?;
         pool::allocate(&file, wide(FILE_BYTES)).map_err(Error::io("allocate", &temporary))?;
         let map = WritableMap::new(&file, FILE_BYTES, FILE_BYTES).map_err(Error::io("map", &temporary))?;
-        for (n, number) in [MAGIC, VERSION, wide(LANES_MAX), wide(SCHEMAS_MAX)].into_iter().enumerate() {
+        for (n, number) in [MAGIC, u64::from(FORMAT), wide(LANES_MAX), wide(SCHEMAS_MAX)].into_iter().enumerate() {
             map.word(n * 8).store(number.to_le(), Ordering::Relaxed);
         }
         disk::sync_map(&map, &temporary, 0, FILE_BYTES).map_err(Error::io("sync", &temporary))?;
@@ -282,7 +282,7 @@ fn check_length(file: &File, path: &Path) -> Result<(), Error> {
 }
 
 fn check_head(load: impl Fn(usize) -> u64, path: &Path) -> Result<(), Error> {
-    for (n, expected) in [MAGIC, VERSION, wide(LANES_MAX), wide(SCHEMAS_MAX)].into_iter().enumerate() {
+    for (n, expected) in [MAGIC, u64::from(FORMAT), wide(LANES_MAX), wide(SCHEMAS_MAX)].into_iter().enumerate() {
         if u64::from_le(load(n * 8)) != expected {
             return Err(Error::damaged(path, n * 8, "these are not the counts of a journal of this release"));
         }
