@@ -139,6 +139,9 @@ fn hint_of(error: &Error) -> String {
             let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
             format!("{holder} has this bot's journals: end it first, or give this bot another name by TRIPOD__BOT")
         }
+        Error::Journal(tripod_journal::Error::Newer { .. }) => {
+            "install the release that wrote it; its `tripod deliver --until-empty` empties it for an older one".into()
+        }
         Error::Invalid { .. } => "correct the value and run the command again; nothing was written".into(),
         Error::Conflict { .. } => {
             "read it again (`tripod settings get`), decide again, and write with --revision of what you read".into()
@@ -243,6 +246,8 @@ mod tests {
 
     #[test]
     fn a_journal_that_somebody_has_names_the_process_and_the_way_out() {
+        let newer = tripod_journal::Error::Newer { path: "x".into(), format: 2 };
+        assert!(hint_of(&Error::Journal(newer)).contains("--until-empty"));
         let locked = tripod_journal::Error::Locked { path: "x".into(), pid: Some(7) };
         let (exit, hint) = verdict(&Error::Journal(locked).into());
         assert_eq!(exit, Exit::False);

@@ -50,6 +50,7 @@ pub struct Catalog {
 impl Catalog {
     /// Reads the catalog of the journal in `dir`; from any process, at any time.
     pub fn read(dir: &Path) -> Result<Self, Error> {
+        crate::format::check(dir)?;
         Self::read_if_there(dir)?.ok_or_else(|| Error::Missing { path: dir.to_owned() })
     }
 

@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::catalog::{SCHEMAS_MAX, SchemaId, sync_parent};
+use crate::format::FORMAT;
 use crate::layout::{PAGE_BYTES, narrow, wide};
 use crate::mapping::{ReadableMap, WritableMap};
 use crate::options::LANES_MAX;
@@ -33,8 +34,7 @@ use crate::sync::{Words, spin_loop};
 use crate::took::{self, Took};
 use crate::{Error, disk, pool};
 
-const MAGIC: u64 = u64::from_le_bytes(*b"TRIPODN1");
-const VERSION: u64 = 1;
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"TRIPODN1");
 const DROPPED: usize = 64;
 /// Buckets of `took.rs`; zero in a file of a release that had none.
 const TOOK: usize = DROPPED + 256 * 8;
@@ -112,7 +112,7 @@ impl CountsFile {
             .map_err(Error::io("create", &temporary))?;
         pool::allocate(&file, wide(FILE_BYTES)).map_err(Error::io("allocate", &temporary))?;
         let map = WritableMap::new(&file, FILE_BYTES, FILE_BYTES).map_err(Error::io("map", &temporary))?;
-        for (n, number) in [MAGIC, VERSION, wide(LANES_MAX), wide(SCHEMAS_MAX)].into_iter().enumerate() {
+        for (n, number) in [MAGIC, u64::from(FORMAT), wide(LANES_MAX), wide(SCHEMAS_MAX)].into_iter().enumerate() {
             map.word(n * 8).store(number.to_le(), Ordering::Relaxed);
         }
         disk::sync_map(&map, &temporary, 0, FILE_BYTES).map_err(Error::io("sync", &temporary))?;
@@ -310,7 +310,7 @@ fn check_length(file: &File, path: &Path) -> Result<(), Error> {
 }
 
 fn check_head(load: impl Fn(usize) -> u64, path: &Path) -> Result<(), Error> {
-    for (n, expected) in [MAGIC, VERSION, wide(LANES_MAX), wide(SCHEMAS_MAX)].into_iter().enumerate() {
+    for (n, expected) in [MAGIC, u64::from(FORMAT), wide(LANES_MAX), wide(SCHEMAS_MAX)].into_iter().enumerate() {
         if u64::from_le(load(n * 8)) != expected {
             return Err(Error::damaged(path, n * 8, "these are not the counts of a journal of this release"));
         }

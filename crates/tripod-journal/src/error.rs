@@ -38,6 +38,16 @@ pub enum Error {
         /// What was found there.
         what: String,
     },
+    /// A newer release wrote it, in a form that this one does not know. Nothing was changed. Use that release, or empty the
+    /// journal with it first.
+    #[error("{path} was written by a newer release (format {format}; this one knows {known}); use that release, or let it \
+             deliver what waits first", path = path.display(), known = crate::format::FORMAT)]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+    },
     /// There is no journal in this directory. Check the path, or let a writer open it first.
     #[error("no journal in {path}; check the path or let a writer open it first", path = path.display())]
     Missing {

@@ -12,7 +12,7 @@ use crate::layout::wide;
 use crate::reader::Damage;
 use crate::record::{self, Found};
 use crate::segment::{self, SchemaCounts, Sealed, View};
-use crate::{Cursor, Error, slots};
+use crate::{Cursor, Error, format, slots};
 
 /// Where a segment stands in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,6 +65,7 @@ pub struct Inventory {
 impl Inventory {
     /// Lists the journal in `dir`.
     pub fn read(dir: &Path) -> Result<Self, Error> {
+        format::check(dir)?;
         // First the cursors: a segment that is deleted afterwards was passed by all that held it.
         let mut passed = Vec::new();
         for name in slots::names(dir)? {
@@ -128,6 +129,7 @@ pub struct Verified {
 /// Reads the catalog, every cursor and every record of the journal in `dir`, and checks their checksums. Calls `walked`
 /// with the bytes of each segment when it is done.
 pub fn verify(dir: &Path, mut walked: impl FnMut(u64)) -> Result<Verified, Error> {
+    format::check(dir)?;
     let mut verified = Verified::default();
     note(Catalog::read(dir).map(drop), 0, &mut verified)?;
     for name in slots::names(dir)? {

@@ -77,6 +77,7 @@ mod crc;
 mod cursor;
 mod disk;
 mod error;
+mod format;
 mod inspect;
 mod keeper;
 mod lane;

@@ -20,7 +20,7 @@ use crate::lock::LockFile;
 use crate::record::{self, Found};
 use crate::segment::{self, View};
 use crate::slots::{self, SlotsFile};
-use crate::{Cursor, Error, Position, SchemaId, boot, recover};
+use crate::{Cursor, Error, Position, SchemaId, boot, format, recover};
 
 /// A record, as a sink sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,7 @@ impl Sink {
         if !sinks.is_dir() || !segments.is_dir() {
             return Err(Error::Missing { path: dir.to_owned() });
         }
+        format::check(dir)?;
         recover::after_power_loss(dir, boot)?;
         let lock = LockFile::take(&sinks.join(format!("{name}.lock")))?;
         let (slots, commit) = SlotsFile::open(dir, name)?;

@@ -30,7 +30,7 @@ use crate::options::LANES_MAX;
 use crate::publish;
 use crate::record::{self, Found};
 use crate::segment::{self, SchemaCounts, Sealed, Started, View};
-use crate::{Error, Options, boot, disk, pool, slots};
+use crate::{Error, Options, boot, disk, format, pool, slots};
 
 /// How long a sink waits for a writer that recovers.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -146,6 +146,7 @@ pub(crate) struct Spare {
 
 /// Under the writer lock.
 pub(crate) fn recover(options: &Options, boot: u64) -> Result<Ground, Error> {
+    format::check(&options.dir)?;
     let mut recovery = Recovery::default();
     let segments = options.dir.join("segments");
     pool::remove_leftovers(&segments)?;

@@ -23,13 +23,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use crate::catalog::{Catalog, SCHEMAS_MAX};
+use crate::format::FORMAT;
 use crate::layout::{Fields, PAGE_BYTES, join, narrow, round_up, split, wide};
 use crate::mapping::{ReadableMap, WritableMap};
 use crate::sync::{Step, Word, Words, fence};
 use crate::{Error, record};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"TRIPODJ1");
-const VERSION: u32 = 1;
 const FIXED_BYTES: usize = 64;
 const STARTED: usize = 64;
 const SEALED: usize = 88;
@@ -104,7 +104,7 @@ impl Header {
         let Made { id, at_ns, segment_bytes, boot } = made;
         let mut fixed = Vec::with_capacity(FIXED_BYTES);
         fixed.extend_from_slice(&MAGIC.to_le_bytes());
-        fixed.extend_from_slice(&VERSION.to_le_bytes());
+        fixed.extend_from_slice(&FORMAT.to_le_bytes());
         fixed.extend_from_slice(&0u32.to_le_bytes());
         for number in [id, at_ns, segment_bytes, wide(data_start(catalog.len())), wide(catalog.len()), boot] {
             fixed.extend_from_slice(&number.to_le_bytes());
@@ -128,9 +128,6 @@ impl Header {
             return Err(damaged(0, "this is not a segment"));
         }
         let (version, crc) = split(number()?);
-        if version != VERSION {
-            return Err(damaged(8, &format!("version {version} is not {VERSION}; it needs another release")));
-        }
         let (stored_id, _created_ns, segment_bytes) = (number()?, number()?, number()?);
         let (start, catalog_len) = (narrow(number()?), narrow(number()?));
         let catalog = map.bytes(CATALOG, catalog_len).ok_or_else(|| damaged(48, "the catalog's length is wrong"))?;
@@ -138,6 +135,12 @@ impl Header {
         plain[12..16].fill(0);
         if crc32c::crc32c_append(crc32c::crc32c(&plain), catalog) != crc {
             return Err(damaged(12, "the header's checksum does not match"));
+        }
+        if version > FORMAT {
+            return Err(Error::Newer { path: path.to_owned(), format: version });
+        }
+        if version != FORMAT {
+            return Err(damaged(8, &format!("there never was a format {version}")));
         }
         if stored_id != id {
             return Err(damaged(16, &format!("the header says segment {stored_id}")));

@@ -20,7 +20,7 @@ use crate::layout::{narrow, wide};
 use crate::record::{self, Found};
 use crate::segment::{self, View};
 use crate::slots::{self, Commit};
-use crate::{Cursor, Error};
+use crate::{Cursor, Error, format};
 
 /// A sink that commits and a keeper that deletes faster than a snapshot reads do not do so this often in a row.
 const TRIES_MAX: usize = 32;
@@ -47,6 +47,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// Reads the journal in `dir` as sink `sink` sees it. For a sink that never committed, everything is pending.
     pub fn read(dir: &Path, sink: &str) -> Result<Self, Error> {
+        format::check(dir)?;
         let mut gone_at = None;
         for _ in 0..TRIES_MAX {
             let commit = slots::read(dir, sink)?.unwrap_or_default();

@@ -4,6 +4,7 @@
 
 mod crash;
 mod damage;
+mod format;
 mod fuzz;
 mod inspect;
 mod limits;

@@ -5,7 +5,7 @@ mod beside;
 mod expired;
 mod forget;
 mod optional;
-mod rig;
+pub(crate) mod rig;
 mod tls;
 
 use std::io::{BufRead, BufReader};

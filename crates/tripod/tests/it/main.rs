@@ -24,3 +24,4 @@ mod schema;
 mod settings;
 mod signals;
 mod tokens;
+mod upgrade;

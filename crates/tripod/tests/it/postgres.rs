@@ -73,6 +73,23 @@ async fn of_ten_runners_at_once_one_applies_and_nine_find_nothing() {
 async fn an_empty_database_migrates_to_exactly_the_expected_schema() {
     let database = Database::empty().await;
     migrations::apply(&database.config).await.unwrap();
+    let found = dump(&database);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/postgres/schema.sql");
+    let header = "-- What a migrated database holds: pg_dump of the schema, without comments and session settings.\n\
+                  -- Compared by a test; never edited by hand, never run.\n\n";
+    if std::env::var_os("TRIPOD_BLESS").is_some() {
+        std::fs::write(&file, format!("{header}{found}")).unwrap();
+    }
+    let expected = std::fs::read_to_string(&file).unwrap();
+    let expected = expected.strip_prefix(header).expect("the file keeps its header");
+    for (at, (found, expected)) in found.lines().zip(expected.lines()).enumerate() {
+        assert_eq!(found, expected, "schema.sql differs at line {}; TRIPOD_BLESS=1 rewrites it", at + 4);
+    }
+    assert_eq!(found.lines().count(), expected.lines().count(), "one of the two goes on");
+}
+
+/// The schema of a database, in pg_dump's words.
+pub(crate) fn dump(database: &Database) -> String {
     let (directory, port) = database.config.hosts[0].rsplit_once(':').unwrap();
     let admin = stack().admin(ServerName::Postgres);
     let dump = Command::new("pg_dump")
@@ -92,19 +109,7 @@ async fn an_empty_database_migrates_to_exactly_the_expected_schema() {
         .output()
         .unwrap();
     assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
-    let found = normalised(&String::from_utf8(dump.stdout).unwrap());
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/postgres/schema.sql");
-    let header = "-- What a migrated database holds: pg_dump of the schema, without comments and session settings.\n\
-                  -- Compared by a test; never edited by hand, never run.\n\n";
-    if std::env::var_os("TRIPOD_BLESS").is_some() {
-        std::fs::write(&file, format!("{header}{found}")).unwrap();
-    }
-    let expected = std::fs::read_to_string(&file).unwrap();
-    let expected = expected.strip_prefix(header).expect("the file keeps its header");
-    for (at, (found, expected)) in found.lines().zip(expected.lines()).enumerate() {
-        assert_eq!(found, expected, "schema.sql differs at line {}; TRIPOD_BLESS=1 rewrites it", at + 4);
-    }
-    assert_eq!(found.lines().count(), expected.lines().count(), "one of the two goes on");
+    normalised(&String::from_utf8(dump.stdout).unwrap())
 }
 
 /// Without what differs between minor versions of pg_dump: comments, session settings, random restrict keys.

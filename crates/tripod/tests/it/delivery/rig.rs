@@ -13,18 +13,18 @@ use tripod::{Decimal, Error, Timestamp, Token, Uuid};
 use tripod_stack::{Servers, TestStack};
 
 /// Generous: the machine may be busy with other tests' servers. Nothing here waits that long when all is well.
-pub(super) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 pub(super) const SHORT: Duration = Duration::from_secs(5);
 
 /// A QuestDB of its own and a config with a journal directory, bot and tables of its own.
-pub(super) struct Rig {
-    pub(super) stack: TestStack,
-    pub(super) config: Config,
+pub(crate) struct Rig {
+    pub(crate) stack: TestStack,
+    pub(crate) config: Config,
     _journals: TempDir,
 }
 
 impl Rig {
-    pub(super) fn start(name: &str) -> Self {
+    pub(crate) fn start(name: &str) -> Self {
         let stack = TestStack::start(Servers { questdb: true, ..Servers::NONE }).unwrap();
         let journals = tempfile::tempdir().unwrap();
         let mut config = Config::load_with(&stack.config_path(), []).unwrap();
@@ -38,23 +38,23 @@ impl Rig {
         Self { stack, config, _journals: journals }
     }
 
-    pub(super) fn migrate(&self) {
+    pub(crate) fn migrate(&self) {
         let http = self.http();
         let live = schema::read_live(&http).unwrap();
         let plan = schema::plan(&live, tables::builtin(), &self.config.tape.table_prefix);
         schema::apply(&http, &plan).unwrap();
     }
 
-    pub(super) fn http(&self) -> QuestDbHttp {
+    pub(crate) fn http(&self) -> QuestDbHttp {
         QuestDbHttp::new(&self.config.questdb[0], Duration::from_secs(30)).unwrap()
     }
 
-    pub(super) fn table(&self, name: &str) -> String {
+    pub(crate) fn table(&self, name: &str) -> String {
         format!("{}{name}", self.config.tape.table_prefix)
     }
 
     /// The first row of a query's answer, as text.
-    pub(super) fn ask(&self, sql: &str) -> Vec<String> {
+    pub(crate) fn ask(&self, sql: &str) -> Vec<String> {
         let answer = self.http().exec(sql).unwrap();
         answer.rows[0].iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect()
     }
