@@ -197,7 +197,7 @@ fn a_port_that_is_taken_between_choice_and_start_is_replaced() {
             });
             taken.unwrap()
         });
-        (tripod_stack::up(&options).unwrap(), thief.join().unwrap())
+        (up(&options).unwrap(), thief.join().unwrap())
     });
     let address = taken.local_addr().unwrap();
     assert_ne!(scene.configured("questdb", "http"), address.to_string());
@@ -233,7 +233,7 @@ fn a_moved_data_directory_is_taken_as_it_is() {
     std::fs::rename(there.join("data"), scene.root().join("moved")).unwrap();
     let mut options = scene.options();
     options.data_dir = scene.root().join("moved");
-    let report = tripod_stack::up(&options).unwrap();
+    let report = up(&options).unwrap();
     assert_eq!(report.servers.len(), 4);
     down(&options.data_dir, false).unwrap();
     std::fs::rename(&options.data_dir, scene.data()).unwrap();
