@@ -35,7 +35,10 @@ fn drill(stack: &TestStack, name: &str, rounds: &str) -> Value {
     // For the monitor.
     let records = std::fs::read_to_string(stack.data_dir().join("drills.jsonl")).unwrap();
     let last: Value = serde_json::from_str(records.lines().last().unwrap()).unwrap();
-    assert_eq!((&last["drill"], &last["ok"], &last["lost"], &last["doubled"]), (&json!(name), &json!(true), &json!(0), &json!(0)));
+    assert_eq!(
+        (&last["drill"], &last["ok"], &last["lost"], &last["doubled"]),
+        (&json!(name), &json!(true), &json!(0), &json!(0))
+    );
     report
 }
 

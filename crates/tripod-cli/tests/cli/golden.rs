@@ -10,13 +10,8 @@ fn help_lists_what_works_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     insta::assert_snapshot!("help", run(dir.path(), &["--help"]).golden(dir.path()));
     for command in [
-<<<<<<< HEAD
-        "up", "down", "status", "migrate", "replay", "tape", "journal", "deliver", "drill", "bench", "tokens",
-        "events", "settings", "prices", "signals", "config", "backup",
-=======
-        "up", "down", "status", "monitor", "migrate", "replay", "tape", "journal", "deliver", "drill", "bench", "tokens",
-        "events", "settings", "prices", "signals", "config",
->>>>>>> part-monitor
+        "up", "down", "status", "monitor", "migrate", "replay", "tape", "journal", "deliver", "drill", "bench",
+        "tokens", "events", "settings", "prices", "signals", "config", "backup",
     ] {
         insta::assert_snapshot!(format!("help-{command}"), run(dir.path(), &[command, "--help"]).golden(dir.path()));
     }

@@ -181,8 +181,23 @@ fn is_whole(snapshot: &Value) {
     has(
         snapshot,
         &[
-            "seq", "at", "ok", "version", "servers", "ledger", "sinks", "rates", "visible_ms", "prices", "streams", "tokens",
-            "health", "backup", "drills", "journal", "alerts",
+            "seq",
+            "at",
+            "ok",
+            "version",
+            "servers",
+            "ledger",
+            "sinks",
+            "rates",
+            "visible_ms",
+            "prices",
+            "streams",
+            "tokens",
+            "health",
+            "backup",
+            "drills",
+            "journal",
+            "alerts",
         ],
     );
     let server = ["name", "kind", "state", "version", "address", "detail", "since", "replicas"];
@@ -190,7 +205,16 @@ fn is_whole(snapshot: &Value) {
     has(
         &snapshot["ledger"][0],
         &[
-            "bot", "table", "sink", "recorded", "pending", "delivered", "visible", "quarantined", "missed", "dropped",
+            "bot",
+            "table",
+            "sink",
+            "recorded",
+            "pending",
+            "delivered",
+            "visible",
+            "quarantined",
+            "missed",
+            "dropped",
             "adds_up",
         ],
     );
@@ -303,8 +327,13 @@ fn a_server_that_is_killed_or_frozen_is_down_in_everything_and_up_again_and_the_
     let seq = monitor.snapshot()["seq"].as_u64().unwrap();
     until("samples go on", || monitor.snapshot()["seq"].as_u64().unwrap() > seq + 2);
     assert_eq!(state("questdb"), "up");
-    assert!(monitor.snapshot()["health"].as_array().unwrap().is_empty(), "what it said before is shown as if it still did");
-    assert!(monitor.metric("tripod_monitor_collect_failures_total{server=\"postgres\"}").is_some_and(|count| count >= 2.0));
+    assert!(
+        monitor.snapshot()["health"].as_array().unwrap().is_empty(),
+        "what it said before is shown as if it still did"
+    );
+    assert!(
+        monitor.metric("tripod_monitor_collect_failures_total{server=\"postgres\"}").is_some_and(|count| count >= 2.0)
+    );
     stack.thaw(ServerName::Postgres);
     until("it is up again", || state("postgres") == "up");
     assert_eq!(monitor.end(Signal::INT), Some(0));
@@ -369,14 +398,19 @@ fn a_token_is_asked_for_by_everything_and_shown_nowhere() {
     for path in paths {
         for headers in [&[][..], &[("authorization", "Bearer wrong")], &[("cookie", "tripod_monitor=wrong")]] {
             let refused = monitor.ask("GET", path, headers);
-            assert_eq!((refused.status, refused.header("www-authenticate")), (401, Some("Bearer")), "{path}: {refused:?}");
+            assert_eq!(
+                (refused.status, refused.header("www-authenticate")),
+                (401, Some("Bearer")),
+                "{path}: {refused:?}"
+            );
             assert!(!refused.body.contains("questdb"), "{refused:?}");
         }
     }
     let bearer = format!("Bearer {TOKEN}");
     let snapshot = monitor.ask("GET", "/api/snapshot", &[("authorization", &bearer), ("host", "monitor.example")]);
     assert_eq!(snapshot.status, 200);
-    let states: Vec<_> = snapshot.json()["servers"].as_array().unwrap().iter().map(|one| one["state"].clone()).collect();
+    let states: Vec<_> =
+        snapshot.json()["servers"].as_array().unwrap().iter().map(|one| one["state"].clone()).collect();
     assert_eq!(states, vec![json!("down"); 4], "nothing answers, and that is what it says");
     assert_eq!(monitor.ask("GET", "/health", &[("authorization", &bearer)]).status, 503);
     assert_eq!(monitor.ask("POST", "/health", &[("authorization", &bearer)]).status, 405);
@@ -420,7 +454,9 @@ fn without_a_token_it_answers_to_this_machine_alone_and_to_what_it_has() {
     for host in ["localhost", "localhost:9600", "127.0.0.1:1", "[::1]:80"] {
         assert_eq!(monitor.ask("GET", "/api/snapshot", &[("host", host)]).status, 200, "{host}");
     }
-    for path in ["/no", "/api", "/api/", "/api/snapshot/", "/assets/../Cargo.toml", "/..%2f..%2fetc/passwd", "//etc/passwd"] {
+    for path in
+        ["/no", "/api", "/api/", "/api/snapshot/", "/assets/../Cargo.toml", "/..%2f..%2fetc/passwd", "//etc/passwd"]
+    {
         assert_eq!(monitor.get(path).status, 404, "{path}");
     }
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"] {
@@ -528,6 +564,7 @@ fn status_watch_on_a_terminal_writes_over_itself_and_gives_it_back() {
     child.stdin.take().unwrap().write_all(&[3]).unwrap();
     out.read_to_string(&mut seen).unwrap();
     child.wait().unwrap();
-    let (_, after) = seen.rsplit_once("\u{1b}[?1049l").unwrap_or_else(|| panic!("the terminal is not given back: {seen:?}"));
+    let (_, after) =
+        seen.rsplit_once("\u{1b}[?1049l").unwrap_or_else(|| panic!("the terminal is not given back: {seen:?}"));
     assert!(after.contains("redis-prices") && after.contains("something is wrong"), "{after:?}");
 }

@@ -75,8 +75,10 @@ fn every_kind(n: u64) -> EveryKind<'static> {
         ratio: f64::from(u32::try_from(n).unwrap()) / 7.0,
         flag: n.is_multiple_of(2),
         seen_at: (!n.is_multiple_of(5)).then(|| at(n).checked_add(Duration::from_nanos(n)).unwrap()),
-        token: Token::new(["So11111111111111111111111111111111111111112", "SOL-USDC"][usize::from(n % 2 == 1)]).unwrap(),
-        note: [None, Some("a b,c=d\"e\\f"), Some("line\nline"), Some("'\u{1f980}' null")][usize::try_from(n % 4).unwrap()],
+        token: Token::new(["So11111111111111111111111111111111111111112", "SOL-USDC"][usize::from(n % 2 == 1)])
+            .unwrap(),
+        note: [None, Some("a b,c=d\"e\\f"), Some("line\nline"), Some("'\u{1f980}' null")]
+            [usize::try_from(n % 4).unwrap()],
     }
 }
 
@@ -115,8 +117,7 @@ fn holds(row: &EveryKind<'_>, cells: &[Value]) -> bool {
         && note.as_str() == row.note
 }
 
-const SELECTED: &str =
-    "at::long, id, venue, number, units, price, ratio, flag, seen_at::long, token, note";
+const SELECTED: &str = "at::long, id, venue, number, units, price, ratio, flag, seen_at::long, token, note";
 
 /// Makes the tables.
 fn migrate(rig: &Rig) {

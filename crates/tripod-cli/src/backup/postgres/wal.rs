@@ -82,7 +82,6 @@ impl SegmentSize {
         lsn.0.saturating_sub(1) / self.0
     }
 
-    #[cfg(test)]
     pub(crate) fn begin(self, number: u64) -> Lsn {
         Lsn(number.saturating_mul(self.0))
     }

@@ -144,7 +144,12 @@ fn restores_die(deaths: u32) {
         assert!(scene.content() == old, "not what was backed up");
         scene.done(&["deliver", "--until-empty"]);
         let again = scene.content().attempts;
-        assert!(again == marked.attempts, "the journal brought {} of {} rows again", again.len(), marked.attempts.len());
+        assert!(
+            again == marked.attempts,
+            "the journal brought {} of {} rows again",
+            again.len(),
+            marked.attempts.len()
+        );
     }
     println!("killed, restored all the same: {outcomes:?}");
     assert!(outcomes.iter().any(|(killed, _)| *killed), "none was killed");
