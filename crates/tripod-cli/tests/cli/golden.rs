@@ -136,6 +136,7 @@ fn the_drills_are_listed_with_what_each_promises() {
         "trim-unread",
         "slow-network",
         "stall-postgres",
+        "destroy-and-restore",
         "clock-back",
         "restart-everything",
     ];
