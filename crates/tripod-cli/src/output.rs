@@ -49,6 +49,11 @@ impl Output {
         print(&text)
     }
 
+    /// What a command has done, where nobody asked for data: with `--quiet` only the document, where that is wanted.
+    pub(crate) fn done(self, document: &impl Serialize, human: impl FnOnce() -> String) -> anyhow::Result<()> {
+        if self.quiet && !self.json { Ok(()) } else { self.result(document, human) }
+    }
+
     /// One of many results, as they come: `human()` as it is, or `document` as JSON on a line of its own.
     pub(crate) fn line(self, document: &impl Serialize, human: impl FnOnce() -> String) -> anyhow::Result<()> {
         self.result(document, human)

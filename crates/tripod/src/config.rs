@@ -149,8 +149,8 @@ pub struct QuestDb {
     pub metrics: String,
     /// Use TLS to `http` and `pg`.
     pub tls: bool,
-    /// With `tls`: a PEM file of the certificate authorities to trust at `http`, and no other; the public ones where there
-    /// is none.
+    /// With `tls`: a PEM file of the certificate authorities to trust at `http` and `pg`, and no other; the public ones
+    /// where there is none.
     pub ca_file: Option<PathBuf>,
     /// Sent as `Authorization: Bearer` to `http` instead of user and password, for a proxy that asks for one.
     #[serde(skip_serializing)]

@@ -48,7 +48,7 @@ pub(super) fn up(arguments: &UpArguments, global: &Global, output: Output) -> an
         elapsed_s: report.took.as_secs_f64(),
         notes: &report.notes,
     };
-    output.result(&document, || {
+    output.done(&document, || {
         let mut text = match report.started.len() {
             0 if report.supervisor_started => {
                 "the servers were running; their supervisor was started again\n".to_owned()
@@ -128,7 +128,7 @@ pub(super) fn down(arguments: &Down, global: &Global, output: Output) -> anyhow:
         leftovers::remove(&global.data)?;
     }
     let document = Ended { stopped: &report.stopped, wiped: report.wiped };
-    output.result(&document, || {
+    output.done(&document, || {
         if !report.found && !report.wiped && report.stopped.is_empty() {
             return format!("there is no stack in {}", global.data.display());
         }

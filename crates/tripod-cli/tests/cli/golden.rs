@@ -141,6 +141,11 @@ fn the_drills_are_listed_with_what_each_promises() {
         "restart-everything",
     ];
     assert_eq!(names, all);
+    // Whoever asks "what if" finds each of them in the operator's page.
+    let page = include_str!("../../../../docs/operating.md");
+    for name in names {
+        assert!(page.lines().any(|line| line.starts_with('|') && line.contains(&format!("| `{name}"))), "{name}");
+    }
 }
 
 #[test]

@@ -80,6 +80,8 @@ fn from_nothing_to_a_proven_replay_and_back_to_nothing() {
     let _down = Down(dir.path());
     assert_eq!(up.json()["servers"].as_array().unwrap().len(), 4);
     assert_eq!(tripod(&["up", "--json"]).json()["started"], json!([]), "a second `up` started something");
+    let quiet = tripod(&["up", "-q"]);
+    assert_eq!((quiet.code, quiet.out.as_str(), quiet.err.as_str()), (Some(0), "", ""), "{quiet:?}");
 
     let before = tripod(&["status", "--json"]);
     assert_eq!((before.code, &before.json()["ok"]), (Some(1), &json!(false)), "{before:?}");

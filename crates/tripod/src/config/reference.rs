@@ -71,7 +71,7 @@ const SECTIONS: &[Section] = &[
             ("tls", "Use TLS to http and pg (open-source QuestDB needs a proxy for it)."),
             (
                 "ca_file",
-                "With tls: PEM file of the authorities to trust at http, and no other [default: the public ones].",
+                "With tls: PEM file of the authorities to trust at http and pg, no other [default: the public ones].",
             ),
             ("token", "Sent to http as a bearer token instead of user and password; better: token_file."),
             ("token_file", "Read the token from this file."),

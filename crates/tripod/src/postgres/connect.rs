@@ -3,8 +3,11 @@
 //! Constraints: `tls = true` never ends in a plain connection; a server that ends statements does so before our own
 //! deadline, so that its answer says why; a peer that vanished is noticed by the kernel within seconds.
 
+use std::path::Path;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use secrecy::ExposeSecret;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
@@ -118,8 +121,23 @@ fn server_limits(deadline: Duration) -> String {
     )
 }
 
-/// TLS that checks the server's certificate and name against the operating system's store.
-pub(crate) fn tls_connector() -> Result<MakeRustlsConnect> {
+/// TLS that checks the server's certificate and name: against the certificates of a PEM file and no other, or against the
+/// operating system's store.
+pub(crate) fn tls_connector(ca_file: Option<&Path>) -> Result<MakeRustlsConnect> {
+    let roots = match ca_file {
+        Some(file) => authorities(file)?,
+        None => system_authorities()?,
+    };
+    let provider = rustls::crypto::ring::default_provider();
+    let config = ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| Error::invalid("tls", e.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
+
+fn system_authorities() -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     // A store with one unreadable file among hundreds is usual; an empty one is not.
     let (added, _unreadable) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -129,13 +147,17 @@ pub(crate) fn tls_connector() -> Result<MakeRustlsConnect> {
             "the system has no certificate authorities; install ca-certificates, or name a file in SSL_CERT_FILE",
         ));
     }
-    let provider = rustls::crypto::ring::default_provider();
-    let config = ClientConfig::builder_with_provider(provider.into())
-        .with_safe_default_protocol_versions()
-        .map_err(|e| Error::invalid("tls", e.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
+    Ok(roots)
+}
+
+fn authorities(file: &Path) -> Result<RootCertStore> {
+    let pem = std::fs::read(file).map_err(|source| Error::File { what: "read", path: file.to_owned(), source })?;
+    let mut roots = RootCertStore::empty();
+    let (added, _other) = roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
+    if added == 0 {
+        return Err(Error::invalid(format!("ca_file {}", file.display()), "holds no certificate in PEM"));
+    }
+    Ok(roots)
 }
 
 #[cfg(test)]

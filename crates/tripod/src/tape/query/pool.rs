@@ -69,7 +69,7 @@ impl Pool {
         // An open socket is trusted: what looking at it would find, the deadline finds too.
         let settings = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = if server.tls {
-            Manager::from_config(driver, tls_connector()?, settings)
+            Manager::from_config(driver, tls_connector(server.ca_file.as_deref())?, settings)
         } else {
             Manager::from_config(driver, NoTls, settings)
         };

@@ -252,7 +252,8 @@ impl Board {
         }
     }
 
-    /// Enters `state`; entering it again with the same reason changes nothing.
+    /// Enters `state`; entering it again with the same reason changes nothing. Closed is the end: what a request that was
+    /// still on its way is answered then changes nothing any more.
     pub(super) fn enter(&self, state: SinkState, why: &str) {
         let mut inner = self.lock();
         let status = &mut inner.status;
@@ -264,6 +265,9 @@ impl Board {
             return;
         }
         let before = status.state;
+        if before == SinkState::Closed {
+            return;
+        }
         if before == SinkState::Detached
             && !matches!(state, SinkState::Starting | SinkState::Closed | SinkState::Journal)
         {
@@ -430,6 +434,17 @@ mod tests {
         let third = board.status();
         assert_eq!((third.state, third.why.as_str(), third.requests), (SinkState::Delivering, "", 1));
         assert!(third.since >= second.since);
+    }
+
+    #[test]
+    fn a_late_answer_does_not_open_a_closed_sink_again() {
+        let board = Board::new("main", Importance::Critical, true);
+        board.enter(SinkState::Unavailable, "Connection refused");
+        board.enter(SinkState::Closed, "");
+        board.answered();
+        board.enter(SinkState::Schema, "no such table");
+        let status = board.status();
+        assert_eq!((status.state, status.why.as_str()), (SinkState::Closed, ""));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Delivery through a proxy that ends TLS and asks for a login of its own, as open-source QuestDB needs one. The proxy's
 //! certificate and what it asks for change under the sink; what arrived is asked of QuestDB itself.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -13,11 +13,12 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 use tripod::Timestamp;
+use tripod::tape::query::{Limits, Reader, Span};
 use tripod::tape::spec::Importance;
 use tripod::tape::{Recorded, SinkState, Tape};
 use tripod_stack::ServerName;
 
-use super::rig::{LONG, Rig, record_trade, state, sum_below};
+use super::rig::{LONG, Rig, record_attempt, record_trade, state, sum_below};
 
 /// What the proxy shows and asks for at this moment.
 struct Face {
@@ -128,6 +129,48 @@ fn serve(client: TcpStream, server: &str, face: &Mutex<Face>, own: &str) -> Opti
         client.write_all(head.as_bytes()).ok()?;
         client.write_all(&body).ok()?;
         client.flush().ok()?;
+    }
+}
+
+/// In front of the rig's PostgreSQL protocol: TLS to here, plain from here on.
+fn start_pg(rig: &Rig, tls: Arc<ServerConfig>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = rig.stack.questdb_pg_address();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let (server, tls) = (server.clone(), Arc::clone(&tls));
+            std::thread::spawn(move || serve_pg(client, &server, tls));
+        }
+    });
+    address
+}
+
+fn serve_pg(mut client: TcpStream, server: &str, tls: Arc<ServerConfig>) -> Option<()> {
+    // SSLRequest, and that TLS may begin.
+    let mut request = [0; 8];
+    client.read_exact(&mut request).ok()?;
+    assert_eq!(request, [0, 0, 0, 8, 4, 210, 22, 47], "the client wants no TLS");
+    client.write_all(b"S").ok()?;
+    let mut upstream = TcpStream::connect(server).ok()?;
+    for side in [&client, &upstream] {
+        side.set_read_timeout(Some(Duration::from_millis(5))).ok()?;
+    }
+    let mut client = StreamOwned::new(ServerConnection::new(tls).ok()?, client);
+    loop {
+        pass(&mut client, &mut upstream)?;
+        pass(&mut upstream, &mut client)?;
+    }
+}
+
+/// What is there now; none where one side has ended.
+fn pass(from: &mut impl Read, to: &mut impl Write) -> Option<()> {
+    let mut part = [0; 16 << 10];
+    match from.read(&mut part) {
+        Ok(0) => None,
+        Ok(read) => to.write_all(&part[..read]).and_then(|()| to.flush()).ok(),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Some(()),
+        Err(_) => None,
     }
 }
 
@@ -247,4 +290,33 @@ fn rows_go_through_tls_with_a_token() {
     }
     assert!(tape.wait_visible(LONG).unwrap(), "{:?}", tape.sinks());
     assert_eq!(rig.trades_on_server(), [100, 100, sum_below(100)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_read_back_through_tls_of_an_authority_of_ones_own_and_of_no_other() {
+    let rig = Rig::start("tlsread");
+    rig.migrate();
+    let authority = Authority::new("ours");
+    let proxy = Proxy::start(&rig, authority.certify(2100), &basic("bot", "secret-pass"));
+    let mut config = through(&rig, &proxy, &authority);
+    let tape = Tape::open(&config).unwrap();
+    for n in 0..30 {
+        record_attempt(&tape.recorder(), n).unwrap();
+    }
+    assert!(tokio::task::block_in_place(|| tape.wait_visible(LONG)).unwrap(), "{:?}", tape.sinks());
+
+    // QuestDB's own login from here on: this proxy looks into nothing.
+    let own = &rig.config.questdb[0];
+    (config.questdb[0].user, config.questdb[0].password) = (own.user.clone(), own.password.clone());
+    let reader = |config: &tripod::Config| {
+        let mut limits = Limits::default();
+        limits.deadline = LONG;
+        Reader::open(config, limits).unwrap()
+    };
+    let span = Span::last(Duration::from_hours(1));
+    config.questdb[0].pg = start_pg(&rig, authority.certify(2100)).to_string();
+    assert_eq!(reader(&config).attempts_without_end(span).await.unwrap().rows.len(), 30);
+    config.questdb[0].pg = start_pg(&rig, Authority::new("a stranger's").certify(2100)).to_string();
+    let error = reader(&config).attempts_without_end(span).await.unwrap_err();
+    assert!(format!("{error:?}").contains("certificate"), "{error:?}");
 }
