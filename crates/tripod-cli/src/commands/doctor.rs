@@ -12,6 +12,7 @@
 //! machine, journals ────────────────┘
 //! ```
 
+mod backups;
 mod journals;
 mod machine;
 
@@ -78,6 +79,7 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
     findings.extend(audit::network::look(&config));
     findings.extend(machine::look(&config, &file));
     findings.extend(journals::look(&config)?);
+    findings.extend(backups::look(&config)?);
     findings.sort_by(|a, b| (a.severity, a.id).cmp(&(b.severity, b.id)));
     let ok = findings.iter().all(|finding| finding.severity != Severity::Wrong);
     let doctor = Doctor { findings, ok };

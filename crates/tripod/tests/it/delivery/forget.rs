@@ -132,6 +132,24 @@ fn a_bot_that_was_restarted_meanwhile_knows_too_what_the_server_had() {
 }
 
 #[test]
+fn a_server_put_back_while_nobody_delivered_is_noticed_before_all_is_called_visible() {
+    let rig = rig("putbackasleep");
+    let first = Tape::open(&rig.config).unwrap();
+    let base = Timestamp::now();
+    record_and_see(&rig, &first, base, 0..3_000);
+    with_an_older_copy(&rig, || {
+        record_and_see(&rig, &first, base, 3_000..6_000);
+        assert!(first.close(LONG).remaining.is_empty());
+    });
+    rig.stack.start_server(ServerName::QuestDb).unwrap();
+    assert_eq!(rig.trades_on_server()[0], 3_000, "the test's own premise");
+    let second = Tape::open(&rig.config).unwrap();
+    // Nothing is recorded, and every row was visible once.
+    assert!(second.wait_visible(LONG).unwrap(), "{:?}", sink(&second));
+    assert_eq!(rig.trades_on_server(), [6_000, 6_000, sum_below(6_000)]);
+}
+
+#[test]
 fn the_newest_log_thrown_away_before_it_was_applied_is_passed_and_its_rows_are_sent_again() {
     const ROWS: u64 = 40_000;
     let rig = rig("logthrownaway");
