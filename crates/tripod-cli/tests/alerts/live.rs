@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use promql_parser::parser::{BinaryExpr, Expr};
 use tripod::Config;
-use tripod_stack::{Servers, TestStack};
+use tripod_stack::{ServerName, Servers, TestStack};
 
 use crate::bot::Bot;
 use crate::command::done;
+use crate::directory::assert_the_login_can_do_no_more;
 use crate::files::rules;
-use crate::programs::{LONG, within};
+use crate::programs::{LONG, until, within};
 use crate::watch::{Time, Watch, my_turn};
 
 /// Parts of an expression that must give a series on a live stack, whatever their values: what is compared, not the
@@ -64,6 +65,14 @@ fn every_metric_of_every_rule_is_served_under_the_labels_that_the_rule_asks_for(
             missing.extend(served.err().map(|why| format!("{}: {expression}: {why}", rule.alert)));
         }
     }
+    assert_the_login_can_do_no_more(&stack, dir.path());
+    // It is one for good: a server that starts again still knows it.
+    stack.restart_server(ServerName::RedisPrices).unwrap();
+    until(LONG, "the exporter is let in again", || {
+        let again = "redis_up{server=\"redis-prices\"} == 1 and on (instance) resets(redis_uptime_in_seconds[1m]) > 0";
+        let up = watch.query(again)?;
+        if up.is_empty() { Err("not yet".to_owned()) } else { Ok(()) }
+    });
     bot.assert_works();
     assert!(missing.is_empty(), "nobody serves:\n{}", missing.join("\n"));
     assert!(watch.complaints().is_empty(), "{:?}", watch.complaints());

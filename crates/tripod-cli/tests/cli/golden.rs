@@ -44,6 +44,7 @@ fn help_lists_what_works_and_nothing_else() {
         &["settings", "rollback"],
         &["settings", "watch"],
         &["settings", "bots"],
+        &["config", "prometheus"],
     ] {
         let name = format!("help-{}", command.join("-"));
         insta::assert_snapshot!(name, run(dir.path(), &[command, &["--help"]].concat()).golden(dir.path()));
