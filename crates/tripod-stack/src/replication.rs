@@ -54,9 +54,9 @@ const PEER_RULES: &str = "resetchannels &__sentinel__:hello -@all +auth +hello +
                           +sentinel|is-master-down-by-addr +client|setname";
 /// What a replica may do at its primary.
 const REPLICA_RULES: &str = "resetchannels -@all +auth +psync +replconf +ping";
-/// What a bot may ask a sentinel: who is the primary, and to be told when it changes.
-const ASKER_RULES: &str = "resetchannels &+switch-master -@all +@connection -@dangerous \
-                           +sentinel|master +sentinel|get-master-addr-by-name +subscribe +unsubscribe";
+/// What a bot may ask a sentinel: who is the primary, to be told when it changes, and whether they could agree on another.
+const ASKER_RULES: &str = "resetchannels &+switch-master -@all +@connection -@dangerous +sentinel|master \
+                           +sentinel|get-master-addr-by-name +sentinel|ckquorum +subscribe +unsubscribe";
 
 /// How long one sentinel may take to say what it knows.
 const ANSWER_WITHIN: Duration = Duration::from_millis(200);

@@ -6,6 +6,7 @@
 
 mod bot;
 mod command;
+mod directory;
 mod end_to_end;
 mod files;
 mod http;

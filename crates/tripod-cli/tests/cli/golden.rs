@@ -47,6 +47,7 @@ fn help_lists_what_works_and_nothing_else() {
         &["backup", "verify"],
         &["backup", "restore"],
         &["backup", "prune"],
+        &["config", "prometheus"],
     ] {
         let name = format!("help-{}", command.join("-"));
         insta::assert_snapshot!(name, run(dir.path(), &[command, &["--help"]].concat()).golden(dir.path()));
