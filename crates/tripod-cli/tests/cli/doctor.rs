@@ -208,11 +208,14 @@ fn what_postgresql_takes_in_at_its_start_is_found_and_a_missing_login() {
             "ALTER SYSTEM RESET listen_addresses",
             "ALTER SYSTEM SET wal_level = minimal",
             "ALTER SYSTEM SET max_wal_senders = 0",
+            // With an archive it would not start.
+            "ALTER SYSTEM SET archive_mode = off",
         ]),
-        ["postgres.wal-level"]
+        ["postgres.wal-level", "postgres.archive-off"]
     );
     let nothing: [&str; 0] = [];
-    assert_eq!(after(&["ALTER SYSTEM RESET wal_level", "ALTER SYSTEM RESET max_wal_senders"]), nothing);
+    let reset = ["wal_level", "max_wal_senders", "archive_mode"].map(|name| format!("ALTER SYSTEM RESET {name}"));
+    assert_eq!(after(&reset.each_ref().map(String::as_str)), nothing);
 
     sql(data, &["ALTER ROLE tripod_bot RENAME TO tripod_gone"]);
     assert_eq!(ids(&found(data)), ["postgres.bot-login"]);
