@@ -372,7 +372,7 @@ fn every_metric_of_the_list_is_served_on_a_live_stack() {
     };
     assert_eq!(roles("postgres"), ["standby"], "{snapshot}");
     assert_eq!(roles("redis-events"), ["replica", "replica", "sentinel", "sentinel", "sentinel"], "{snapshot}");
-    assert_eq!(monitor.metric("tripod_sentinel_quorum_ok"), Some(1.0));
+    until("the sentinels know one another", || monitor.metric("tripod_sentinel_quorum_ok") == Some(1.0));
     // Two of three sentinels gone: nobody could agree on a failover.
     for sentinel in [ServerName::RedisSentinel1, ServerName::RedisSentinel2] {
         stack.kill(sentinel).unwrap();
@@ -502,16 +502,28 @@ fn a_schedule_runs_what_is_due_and_says_how_it_ended() {
     assert!(!state.contains("2026-01-01T00:00:00Z"), "the run wrote nothing: {state}");
 }
 
+/// One Redis, and addresses at which nobody is.
+fn lonely() -> TestStack {
+    TestStack::start(Servers::only(ServerName::RedisPrices)).unwrap()
+}
+
+const NOBODY: [(&str, &str); 3] = [
+    ("TRIPOD__QUESTDB__0__HTTP", "127.0.0.1:1"),
+    ("TRIPOD__POSTGRES__HOSTS", "127.0.0.1:1"),
+    ("TRIPOD__REDIS__EVENTS__ADDRESSES", "127.0.0.1:1"),
+];
+
 /// A running `status --watch`.
 fn watch(stack: &TestStack, arguments: &[&str]) -> Child {
     let mut command = tripod();
+    command.envs(NOBODY);
     command.arg("--data").arg(stack.data_dir()).args(["status", "--watch"]).args(arguments);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 #[test]
 fn status_watch_prints_a_screen_for_each_change_and_a_document_a_line() {
-    let stack = migrated(Servers { redis_prices: true, ..Servers::NONE });
+    let stack = lonely();
     let mut child = watch(&stack, &["--json"]);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut document = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
@@ -546,10 +558,15 @@ fn status_watch_prints_a_screen_for_each_change_and_a_document_a_line() {
 
 #[test]
 fn status_watch_on_a_terminal_writes_over_itself_and_gives_it_back() {
-    let stack = migrated(Servers { redis_prices: true, ..Servers::NONE });
+    let stack = lonely();
     let line = format!("{} --data {} status --watch", env!("CARGO_BIN_EXE_tripod"), stack.data_dir().display());
     let mut script = std::process::Command::new("script");
-    script.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    script
+        .envs(NOBODY)
+        .args(["-qec", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     let mut child = script.spawn().unwrap();
     let mut out = child.stdout.take().unwrap();
     let (mut seen, mut buffer) = (String::new(), [0; 4096]);

@@ -3,6 +3,8 @@
 //! There is no running systemd here. Its part is played as far as a process needs it: variables and credentials put in,
 //! directories made, the account changed. The sandbox is not.
 
+#![expect(clippy::print_stdout, reason = "what was seen is worth reading where a test fails, and no bar of one")]
+
 use std::collections::HashMap;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -12,9 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::run::{run, tripod};
 
-const UNITS: [&str; 9] = [
-    "tripod-backup.service",
-    "tripod-backup.timer",
+const UNITS: [&str; 7] = [
     "tripod-deliver@.service",
     "tripod-monitor.service",
     "tripod-postgres.service",

@@ -22,7 +22,7 @@ use crate::layout::{PRIVATE, make_dir};
 use crate::secrets::write_private;
 use crate::state::Stack;
 
-const SCRIPT: &str = include_str!("archive-wal.sh");
+const SCRIPT: &str = include_str!("../../conf/postgres/archive-wal.sh");
 
 /// The directory of all clusters' archives.
 pub(super) fn root(stack: &Stack) -> PathBuf {

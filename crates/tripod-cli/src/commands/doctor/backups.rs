@@ -33,7 +33,11 @@ fn judge(newest: &str, proven: Option<(&str, Timestamp)>, reach: Duration, now: 
     let hours = |span: Duration| span.as_secs() / 3600;
     vec![Departure::wrong(
         "backup.old",
-        format!("the last proven backup ({id}) is {} hours old, and journals reach {} hours back", hours(age), hours(reach)),
+        format!(
+            "the last proven backup ({id}) is {} hours old, and journals reach {} hours back",
+            hours(age),
+            hours(reach)
+        ),
         "if QuestDB's data are destroyed, the rows between the two are lost",
         "`tripod backup create` and `tripod backup verify`, more often than `journal.keep_hours`; a timer does it",
     )]

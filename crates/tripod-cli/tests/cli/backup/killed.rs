@@ -1,5 +1,7 @@
 //! `create`, `verify` and `restore`, killed (-9) at moments of no choice.
 
+#![expect(clippy::print_stdout, reason = "what was seen is worth reading where a test fails, and no bar of one")]
+
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
