@@ -66,9 +66,9 @@ impl Backup {
 
 pub(super) async fn run(arguments: &Arguments, global: &Global, output: Output) -> anyhow::Result<Exit> {
     if arguments.watch {
-        return watch::run(global, output).await;
+        return Box::pin(watch::run(global, output)).await;
     }
-    let status = look(global).await?;
+    let status = Box::pin(look(global)).await?;
     output.result(&status, || words::words(&status))?;
     Ok(status.exit())
 }

@@ -56,7 +56,7 @@ pub struct PostgresLook {
     pub clock_skew: Duration,
     /// The last try to archive a file of the log failed: which file, and how many tries did in all.
     pub archive_failing: Option<(String, u64)>,
-    /// Its standbys; as old as [`ALL_EVERY`] looks.
+    /// Its standbys; as old as a look at all there is.
     pub standbys: Vec<Standby>,
 }
 

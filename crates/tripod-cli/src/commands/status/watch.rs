@@ -85,7 +85,7 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     // What is wrong at the start (no config) is the command's own error, and not a screen.
-    let mut status = look(global).await?;
+    let mut status = Box::pin(look(global)).await?;
     let screen = Screen::open(way)?;
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -97,7 +97,7 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
         }
         let next = async {
             ticks.tick().await;
-            look(global).await
+            Box::pin(look(global)).await
         };
         tokio::select! {
             looked = next => match looked {

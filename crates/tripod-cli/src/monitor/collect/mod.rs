@@ -152,7 +152,7 @@ impl Sources {
 
     /// Waits until each of them has looked once.
     pub(super) async fn looked(&mut self) {
-        async fn once<F>(part: &mut watch::Receiver<Part<F>>) {
+        async fn once<F: Send + Sync>(part: &mut watch::Receiver<Part<F>>) {
             // An error means that the collector has ended: the sampler will say so.
             let _ = part.wait_for(|part| part.took.is_some()).await;
         }
