@@ -24,12 +24,21 @@ const LOOK_EVERY_MS = 250;
  * @property {(raw: unknown) => void} onSnapshot
  * @property {(state: LinkState) => void} onState on each change of the phase, and while lost at each look
  * @property {() => void} [onOpen] each time a line has opened
+ * @property {(look: () => void, ms: number) => () => void} [every] calls again and again; what it returns ends that
  * @property {() => number} [monotonic] milliseconds
  * @property {() => number} [wall] Unix milliseconds
  */
 
+/** @param {() => void} look @param {number} ms */
+function timer(look, ms) {
+  const id = setInterval(look, ms);
+  return () => clearInterval(id);
+}
+
 /** @param {LinkOptions} options @returns {{ close: () => void }} */
-export function follow({ open, onSnapshot, onState, onOpen = () => {}, monotonic = () => performance.now(), wall = Date.now }) {
+export function follow(options) {
+  const { open, onSnapshot, onState, onOpen = () => {} } = options;
+  const { every = timer, monotonic = () => performance.now(), wall = Date.now } = options;
   /** @type {Source | null} */
   let source = null;
   /** @type {LinkState["phase"]} */
@@ -92,10 +101,10 @@ export function follow({ open, onSnapshot, onState, onOpen = () => {}, monotonic
   }
 
   start();
-  const timer = setInterval(look, LOOK_EVERY_MS);
+  const stop = every(look, LOOK_EVERY_MS);
   return {
     close() {
-      clearInterval(timer);
+      stop();
       source?.close();
       source = null;
     },

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, mock, test } from "node:test";
+import { afterEach, beforeEach, test } from "node:test";
 import { SILENT_MS, follow } from "../../src/link.js";
 
 /** A line that does what the test says. */
@@ -30,6 +30,8 @@ let phases = [];
 /** @type {unknown[]} */
 let heard = [];
 let opened = 0;
+let every = 1;
+let look = () => {};
 /** @type {{ close: () => void }} */
 let link;
 
@@ -39,12 +41,11 @@ const last = () => /** @type {Line} */ (lines[lines.length - 1]);
 function pass(ms) {
   for (let spent = 0; spent < ms; spent += 50) {
     now += 50;
-    mock.timers.tick(50);
+    if (now % every === 0) look();
   }
 }
 
 beforeEach(() => {
-  mock.timers.enable({ apis: ["setInterval"] });
   [now, lines, phases, heard, opened] = [0, [], [], [], 0];
   link = follow({
     open() {
@@ -54,6 +55,10 @@ beforeEach(() => {
     onSnapshot: (raw) => heard.push(raw),
     onState: ({ phase }) => phases.at(-1) !== phase && phases.push(phase),
     onOpen: () => (opened += 1),
+    every(given, ms) {
+      [look, every] = [given, ms];
+      return () => (look = () => {});
+    },
     monotonic: () => now,
     wall: () => 1_000_000 + now,
   });
@@ -61,7 +66,6 @@ beforeEach(() => {
 
 afterEach(() => {
   link.close();
-  mock.timers.reset();
 });
 
 test("live from the first snapshot on, and lost within three seconds of silence", () => {
