@@ -34,6 +34,7 @@ check: servers ## format, lints, unit tests, docs
 
 test: servers ## the whole test suite, on real servers that it starts itself
 	cargo test --workspace --locked
+	RUSTFLAGS='--cfg loom' cargo test --locked --release -p tripod-journal --lib --target-dir target/loom loom
 
 soak: servers build ## the long runs: hundreds of kills, ten minutes without QuestDB, half an hour of events, full disks; takes hours
 	@scripts/soak

@@ -263,7 +263,7 @@ mod tests {
 
     fn checkpoint(n: u64) -> Checkpoint {
         let mut recorded = empty_table();
-        recorded[3] = n;
+        recorded[1] = n;
         let mut cursor = Cursor::default();
         cursor.finish(n);
         let commit = Commit { generation: n, cursor, state: vec![7; 3000] };

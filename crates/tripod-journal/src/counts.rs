@@ -8,7 +8,7 @@
 //!
 //! # Picture
 //! ```text
-//!    0 magic │ version │ lanes │ schemas at most │ schemas in use        64 dropped per schema
+//!    0 magic │ version │ lanes │ schemas at most │ schemas in use    64 dropped per schema    2112 how long appends took
 //! 4096 lane 0: total │ 64: recorded per schema    8192 lane 1: ...
 //! ```
 //!
@@ -21,23 +21,31 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::catalog::{SCHEMAS_MAX, SchemaId, sync_parent};
 use crate::layout::{PAGE_BYTES, narrow, wide};
 use crate::mapping::{ReadableMap, WritableMap};
 use crate::options::LANES_MAX;
+use crate::publish::Counters;
+use crate::sync::{Words, spin_loop};
+use crate::took::{self, Took};
 use crate::{Error, disk, pool};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"TRIPODN1");
 const VERSION: u64 = 1;
 const DROPPED: usize = 64;
+/// Buckets of `took.rs`; zero in a file of a release that had none.
+const TOOK: usize = DROPPED + 256 * 8;
 const RECORDED: usize = 64;
 const FILE_BYTES: usize = PAGE_BYTES * (1 + LANES_MAX);
 /// How many schemas have counters in use: the fewer, the sooner a scan succeeds beside a busy lane.
-const IN_USE: usize = 32;
+pub(crate) const IN_USE: usize = 32;
 /// A lane takes a record in some tens of nanoseconds; a scan of a dozen schemas takes less.
-const TRIES_MAX: usize = 100_000;
+const TRIES_MAX: usize = if cfg!(loom) { 4 } else { 100_000 };
+
+const _: () = assert!(SCHEMAS_MAX <= 256 && TOOK + took::BUCKETS * 8 <= PAGE_BYTES);
 
 /// A consistent snapshot of the writer's counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,11 +73,11 @@ pub(crate) fn path_in(dir: &Path) -> PathBuf {
     dir.join("counts")
 }
 
-fn total_at(lane: usize) -> usize {
+pub(crate) fn total_at(lane: usize) -> usize {
     PAGE_BYTES * (1 + lane)
 }
 
-fn recorded_at(lane: usize, index: usize) -> usize {
+pub(crate) fn recorded_at(lane: usize, index: usize) -> usize {
     total_at(lane) + RECORDED + index * 8
 }
 
@@ -112,18 +120,24 @@ impl CountsFile {
         sync_parent(path)
     }
 
-    /// Counts one published record. Only the lane's holder calls it.
-    pub(crate) fn add(&self, lane: usize, schema: SchemaId) {
-        let recorded = self.map.word(recorded_at(lane, schema.index()));
-        let total = self.map.word(total_at(lane));
-        // Whoever sees this record's count also sees the total of the one before.
-        fence(Ordering::Release);
-        recorded.store(recorded.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        total.store(total.load(Ordering::Relaxed) + 1, Ordering::Release);
+    /// What counts a record of this schema. Only the lane's holder raises them.
+    #[inline]
+    pub(crate) fn counters(&self, lane: usize, schema: SchemaId) -> Counters<'_, AtomicU64> {
+        let word = |offset| self.map.word(offset);
+        Counters { recorded: word(recorded_at(lane, schema.index())), total: word(total_at(lane)) }
     }
 
     pub(crate) fn add_dropped(&self, schema: SchemaId) {
         self.map.word(DROPPED + schema.index() * 8).fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_took(&self, took: Duration) {
+        self.map.word(TOOK + took::bucket_of(took) * 8).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Before recorders start.
+    pub(crate) fn forget_took(&self) {
+        (0..took::BUCKETS).for_each(|bucket| self.map.word(TOOK + bucket * 8).store(0, Ordering::Relaxed));
     }
 
     pub(crate) fn total(&self, lane: usize) -> u64 {
@@ -135,7 +149,7 @@ impl CountsFile {
         self.map.word(IN_USE).store(wide(schemas.min(SCHEMAS_MAX)), Ordering::Release);
     }
 
-    /// Makes the total the sum over schemas. Between the two stores of [`Self::add`] a crash leaves it one short; any
+    /// Makes the total the sum over schemas. Between the two stores of counting a crash leaves it one short; any
     /// other contradiction is returned as the total that stood there. Under the writer lock.
     pub(crate) fn settle(&self, lane: usize) -> Option<u64> {
         let sum = (0..SCHEMAS_MAX).map(|schema| self.recorded_of(lane, schema)).sum::<u64>();
@@ -197,19 +211,8 @@ pub(crate) struct CountsSnapshot {
 impl CountsSnapshot {
     /// Reads the counts of the journal in `dir`, from any process.
     pub(crate) fn read(dir: &Path) -> Result<Self, Error> {
-        let path = path_in(dir);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::Missing { path: dir.to_owned() });
-            }
-            Err(error) => return Err(Error::io("open", &path)(error)),
-        };
-        check_length(&file, &path)?;
-        let map = ReadableMap::new(&file, FILE_BYTES).map_err(Error::io("map", &path))?;
-        let load = |offset| map.load(offset).unwrap_or(0);
-        check_head(load, &path)?;
-        match Self::take(load) {
+        let (map, path) = open(dir)?;
+        match Self::take(|offset| map.load(offset).unwrap_or(0)) {
             (snapshot, None) => Ok(snapshot),
             (_, Some(lane)) => {
                 Err(Error::damaged(&path, total_at(lane), "the counts of this lane contradict each other"))
@@ -248,8 +251,33 @@ impl CountsSnapshot {
     }
 }
 
-/// One lane's counters, and whether they are of an exact prefix.
-fn read_lane(load: &impl Fn(usize) -> u64, lane: usize) -> (Table, bool) {
+/// The file of the journal in `dir` for reading, from any process.
+fn open(dir: &Path) -> Result<(ReadableMap, PathBuf), Error> {
+    let path = path_in(dir);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::Missing { path: dir.to_owned() });
+        }
+        Err(error) => return Err(Error::io("open", &path)(error)),
+    };
+    check_length(&file, &path)?;
+    let map = ReadableMap::new(&file, FILE_BYTES).map_err(Error::io("map", &path))?;
+    check_head(|offset| map.load(offset).unwrap_or(0), &path)?;
+    Ok((map, path))
+}
+
+impl Took {
+    /// Of the journal in `dir`, from any process.
+    pub fn read(dir: &Path) -> Result<Self, Error> {
+        let (map, _) = open(dir)?;
+        let bucket = |bucket: usize| map.load(TOOK + bucket * 8).unwrap_or(0);
+        Ok(Self { buckets: Box::new(std::array::from_fn(bucket)) })
+    }
+}
+
+/// One lane's counters, and whether they are of an exact prefix. `load` loads with acquire order.
+pub(crate) fn read_lane(load: &impl Fn(usize) -> u64, lane: usize) -> (Table, bool) {
     let mut table = empty_table();
     for _ in 0..TRIES_MAX {
         let before = load(total_at(lane));
@@ -262,12 +290,12 @@ fn read_lane(load: &impl Fn(usize) -> u64, lane: usize) -> (Table, bool) {
         for (index, count) in table.iter_mut().take(in_use).enumerate() {
             *count = load(recorded_at(lane, index));
         }
-        fence(Ordering::Acquire);
         let sum = table.iter().sum::<u64>();
+        // A counter that was read too late belongs to a record that came after the next total: then it has moved.
         if load(total_at(lane)) == before && (sum == before || sum == before + 1) {
             return (table, true);
         }
-        std::hint::spin_loop();
+        spin_loop();
     }
     (table, false)
 }

@@ -345,7 +345,7 @@ impl Keeper {
 
     fn fault_in_ahead(&self) {
         for open in self.core.pool.born().iter().filter(|segment| segment.is_started() && !segment.is_sealed()) {
-            let from = open.position.load(Ordering::Acquire) & !(PAGE_BYTES - 1);
+            let from = open.position() & !(PAGE_BYTES - 1);
             // Recorders only get slower without it.
             let _ = open.map.populate(from, FAULT_IN_BYTES);
         }
@@ -378,7 +378,7 @@ impl Keeper {
     fn sync_segment(&mut self, segment: &Segment) -> io::Result<()> {
         if self.refused.contains(&segment.id) {
             // All of it counts as dirty again, so that the next sync vouches for all of it.
-            segment.map.populate(0, segment.position.load(Ordering::Acquire))?;
+            segment.map.populate(0, segment.position())?;
         }
         let synced = self.sync_published(segment);
         if synced.is_ok() {
@@ -392,7 +392,7 @@ impl Keeper {
     /// Syncs what was published since the last time. Only that: the faulted-in rest of the file is dirty too.
     fn sync_published(&mut self, segment: &Segment) -> io::Result<()> {
         let sealed = segment.is_sealed();
-        let position = segment.position.load(Ordering::Acquire);
+        let position = segment.position();
         let synced = self.synced.get(&segment.id).copied();
         if synced == Some(position) && !sealed {
             return Ok(());

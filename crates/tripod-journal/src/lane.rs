@@ -6,17 +6,17 @@
 //!
 //! # Operation
 //! `fill` writes into the mapping behind a word that is still zero. The checksum is taken over what it wrote, then the
-//! word (length and checksum) is stored with release order: from that store on the record exists, for readers and for
-//! a kill -9. Then it is counted.
+//! word (length and checksum) is stored: from that store on the record exists, for readers and for a kill -9. Then it is
+//! counted (`publish.rs`).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::catalog::{SCHEMAS_MAX, SchemaId};
 use crate::counts::{CountsFile, Table, empty_table};
-use crate::layout::now_ns;
+use crate::layout::{now_ns, wide};
 use crate::mapping::Tail;
 use crate::pool::Segment;
+use crate::publish::publish;
 use crate::record::{self, SCHEMA_BYTES};
 use crate::segment::{Sealed, Started};
 
@@ -91,11 +91,9 @@ impl Lane {
         };
         let Some(word) = word else { return Ok(None) };
         claim.len = 0;
-        claim.tail.publish(word, body_len);
-        drop(claim);
-        // Before it is counted: what the keeper sees counted, it also sees to be synced.
-        open.segment.position.store(open.tail.offset(), Ordering::Release);
-        counts.add(self.index, schema);
+        let counters = counts.counters(self.index, schema);
+        let position = &open.segment.position;
+        claim.tail.publish(body_len, |head, end| publish(head, word, position, wide(end), &counters));
         Ok(Some(()))
     }
 

@@ -14,7 +14,7 @@
 //! ```text
 //!  dir/
 //!    writer.lock        flock of the one writer            catalog   schemas: id, name, text
-//!    counts             mapped: recorded per lane and schema, dropped per schema
+//!    counts             mapped: recorded per lane and schema, dropped per schema, how long appends took
 //!    checkpoint.a .b    counts and sinks' commits that no power loss takes back
 //!    segments/0000000000000007.seg
 //!    sinks/<name>.cursor  two slots: what this sink has passed, with its own state      <name>.lock
@@ -67,6 +67,8 @@
 mod boot;
 mod catalog;
 mod checkpoint;
+#[allow(unsafe_code)] // The lock of a lane; each block says why it is sound, and loom looks for what it misses.
+mod claim;
 mod counts;
 #[cfg(test)]
 mod crash_tests;
@@ -80,18 +82,25 @@ mod keeper;
 mod lane;
 mod layout;
 mod lock;
+#[cfg(all(test, loom))]
+#[allow(unsafe_code)] // A model of mapped memory, which reports every access that could be a race.
+mod loom_tests;
 #[allow(unsafe_code)] // The one module that maps memory; each block says why it is sound.
 mod mapping;
 mod options;
 mod pool;
 #[cfg(test)]
 mod power_tests;
+mod publish;
 mod reader;
 mod record;
 mod recover;
 mod segment;
 mod slots;
 mod snapshot;
+#[cfg_attr(loom, allow(unsafe_code))] // What loom calls unsafe; see there.
+mod sync;
+mod took;
 mod writer;
 
 pub use catalog::{Catalog, Entry, SCHEMA_NAME_BYTES_MAX, SCHEMAS_MAX, SchemaId};
@@ -104,4 +113,5 @@ pub use reader::{Damage, Record, Sink};
 pub use recover::{Difference, Healed, Recovery, SealedTail};
 pub use slots::STATE_BYTES_MAX;
 pub use snapshot::Snapshot;
+pub use took::Took;
 pub use writer::{Journal, Usage};

@@ -19,6 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use crate::layout::{ALIGNMENT, round_up};
+use crate::publish;
+use crate::sync::Words;
 
 /// A file mapped for reading and writing.
 #[derive(Debug)]
@@ -40,14 +42,6 @@ impl WritableMap {
         self.raw.len()
     }
 
-    /// A shared word. Panics on an offset that is not a word's: the offsets are this crate's constants.
-    pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset.is_multiple_of(ALIGNMENT) && offset < self.words_end && self.words_end - offset >= 8);
-        // SAFETY: aligned (mappings start at a page) and within the mapping, which lives as long as `self`. The part
-        // below `words_end` is never handed out as plain bytes by this type: the `Tail` starts at or after it.
-        unsafe { AtomicU64::from_ptr(self.raw.as_mut_ptr().add(offset).cast()) }
-    }
-
     /// Makes the pages of a range present and writable, without changing them, so that the next store does not fault.
     pub(crate) fn populate(&self, offset: usize, len: usize) -> io::Result<()> {
         let offset = offset.min(self.raw.len());
@@ -62,6 +56,18 @@ impl WritableMap {
     pub(crate) fn sync(&self, offset: usize, len: usize) -> io::Result<()> {
         let offset = offset.min(self.raw.len());
         self.raw.flush_range(offset, len.min(self.raw.len() - offset))
+    }
+}
+
+impl Words for WritableMap {
+    type Word = AtomicU64;
+
+    #[inline]
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        assert!(offset.is_multiple_of(ALIGNMENT) && offset < self.words_end && self.words_end - offset >= 8);
+        // SAFETY: aligned (mappings start at a page) and within the mapping, which lives as long as `self`. The part
+        // below `words_end` is never handed out as plain bytes by this type: the `Tail` starts at or after it.
+        unsafe { AtomicU64::from_ptr(self.raw.as_mut_ptr().add(offset).cast()) }
     }
 }
 
@@ -106,9 +112,10 @@ impl Tail {
         Some(unsafe { std::slice::from_raw_parts_mut(self.map.raw.as_mut_ptr().add(self.offset + 8), len) })
     }
 
-    /// Publishes `len` bytes of body by storing `word` before them, and moves on. What the body holds is visible to
-    /// whoever loads that word. Does nothing if it does not fit.
-    pub(crate) fn publish(&mut self, word: u64, len: usize) {
+    /// Moves on behind `len` bytes of body, once `publish` has stored the word before them, which it gets with the
+    /// offset behind them. Does nothing if they do not fit.
+    #[inline]
+    pub(crate) fn publish(&mut self, len: usize, publish: impl FnOnce(&AtomicU64, usize)) {
         let size = round_up(8usize.saturating_add(len), ALIGNMENT);
         if size > self.room() {
             return;
@@ -116,7 +123,7 @@ impl Tail {
         // SAFETY: aligned (`offset` is kept a multiple of 8), within the mapping (checked), and only ever accessed
         // atomically: `body` starts behind it.
         let head = unsafe { AtomicU64::from_ptr(self.map.raw.as_mut_ptr().add(self.offset).cast()) };
-        head.store(word, Ordering::Release);
+        publish(head, self.offset + size);
         self.offset += size;
     }
 }
@@ -145,7 +152,7 @@ impl ReadableMap {
         // SAFETY: aligned and within the mapping. Only loads are made through it, which read-only memory allows for
         // words of this size; whoever writes this word in this or another process does so atomically.
         let word = unsafe { AtomicU64::from_ptr(self.raw.as_mut_ptr().add(offset).cast()) };
-        Some(word.load(Ordering::Acquire))
+        Some(publish::look(word))
     }
 
     /// Bytes that are published, or any bytes of a file that nobody writes (under the writer lock).

@@ -64,12 +64,17 @@ pub(crate) struct Segment {
     file: File,
     data_start: AtomicUsize,
     /// Up to where records are published, for the keeper; readers look at the records themselves.
-    pub(crate) position: AtomicUsize,
+    pub(crate) position: AtomicU64,
     started: AtomicBool,
     sealed: AtomicBool,
 }
 
 impl Segment {
+    /// Up to where records are published.
+    pub(crate) fn position(&self) -> usize {
+        narrow(self.position.load(Ordering::Acquire))
+    }
+
     pub(crate) fn is_started(&self) -> bool {
         self.started.load(Ordering::Acquire)
     }
@@ -82,14 +87,14 @@ impl Segment {
     pub(crate) fn start(&self, started: Started) -> Option<Tail> {
         let data_start = self.data_start.load(Ordering::Acquire);
         let tail = Tail::claim(Arc::clone(&self.map), data_start)?;
-        self.position.store(data_start, Ordering::Release);
-        segment::store_started(&self.map, self.id, started);
+        self.position.store(wide(data_start), Ordering::Release);
+        segment::store_started(&*self.map, self.id, started);
         self.started.store(true, Ordering::Release);
         Some(tail)
     }
 
     pub(crate) fn seal(&self, sealed: Sealed, counts: &SchemaCounts) {
-        segment::store_sealed(&self.map, self.id, sealed, counts);
+        segment::store_sealed(&*self.map, self.id, sealed, counts);
         self.sealed.store(true, Ordering::Release);
     }
 }
@@ -199,7 +204,7 @@ impl Pool {
             map,
             file,
             data_start: AtomicUsize::new(data_start),
-            position: AtomicUsize::new(data_start),
+            position: AtomicU64::new(wide(data_start)),
             started: AtomicBool::new(false),
             sealed: AtomicBool::new(false),
         });

@@ -278,7 +278,8 @@ impl Sink {
     }
 }
 
-enum Reached {
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Reached {
     /// What its seal calls the end.
     End,
     /// The last record published so far.
@@ -287,23 +288,54 @@ enum Reached {
     Break,
 }
 
-fn read_on(
-    view: &View,
+/// What reading goes over.
+pub(crate) trait Published {
+    fn segment(&self) -> u64;
+
+    fn look(&self, offset: usize) -> Found<'_>;
+
+    /// Where its seal says that it ends; `None` while it is open.
+    fn sealed_end(&self) -> Result<Option<usize>, Error>;
+
+    fn damaged(&self, offset: usize, what: String) -> Error;
+}
+
+impl Published for View {
+    fn segment(&self) -> u64 {
+        self.id
+    }
+
+    fn look(&self, offset: usize) -> Found<'_> {
+        record::look(&self.map, self.seed, offset)
+    }
+
+    fn sealed_end(&self) -> Result<Option<usize>, Error> {
+        Ok(self.sealed()?.map(|sealed| sealed.end))
+    }
+
+    fn damaged(&self, offset: usize, what: String) -> Error {
+        Error::damaged(&self.path, offset, what)
+    }
+}
+
+/// Reads what is published from `place` on.
+pub(crate) fn read_on(
+    view: &impl Published,
     place: &mut Partial,
     visited: &mut usize,
     visit: &mut impl FnMut(Record<'_>) -> ControlFlow<()>,
 ) -> Result<Reached, Error> {
     let mut seal_seen = false;
     // Behind a seal may stand what a power loss left there: whole, and yet given up.
-    let end = view.sealed()?.map(|sealed| sealed.end);
+    let end = view.sealed_end()?;
     loop {
         let offset = narrow(place.offset);
         if end.is_some_and(|end| end <= offset) {
             return Ok(Reached::End);
         }
-        match record::look(&view.map, view.seed, offset) {
+        match view.look(offset) {
             Found::Whole { schema, payload, next } => {
-                let position = Position { segment: view.id, offset: place.offset };
+                let position = Position { segment: view.segment(), offset: place.offset };
                 if visit(Record { schema, payload, position }).is_break() {
                     return Ok(Reached::Break);
                 }
@@ -311,16 +343,16 @@ fn read_on(
                 place.offset = wide(next);
                 place.records += 1;
             }
-            Found::Nothing | Found::Broken => match view.sealed()? {
+            Found::Nothing | Found::Broken => match view.sealed_end()? {
                 // Not whole in an open segment: being written, or torn by a crash that no writer has looked at yet.
                 None => return Ok(Reached::Published),
                 // Beyond it: this sink had passed what a power loss took, and no checkpoint knew of that.
-                Some(sealed) if sealed.end <= offset => return Ok(Reached::End),
+                Some(end) if end <= offset => return Ok(Reached::End),
                 // Records may have been published between the look at the record and the look at the seal.
                 Some(_) if !seal_seen => seal_seen = true,
-                Some(sealed) => {
-                    let what = format!("no whole record here, though the segment ends at {}", sealed.end);
-                    return Err(Error::damaged(&view.path, offset, what));
+                Some(end) => {
+                    let what = format!("no whole record here, though the segment ends at {end}");
+                    return Err(view.damaged(offset, what));
                 }
             },
         }

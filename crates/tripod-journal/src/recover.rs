@@ -27,6 +27,7 @@ use crate::layout::{now_ns, wide};
 use crate::lock::LockFile;
 use crate::mapping::{ReadableMap, WritableMap};
 use crate::options::LANES_MAX;
+use crate::publish;
 use crate::record::{self, Found};
 use crate::segment::{self, SchemaCounts, Sealed, Started, View};
 use crate::{Error, Options, boot, disk, pool, slots};
@@ -445,7 +446,7 @@ fn compare_counts(counts: &CountsFile, filled: &[Filled], recovery: &mut Recover
         let (counted, found) = (counts.total(lane), one.started.first_record + records);
         match &one.state {
             Err(Walked { last: Some(schema), damaged_at: None, .. }) if found == counted + 1 => {
-                counts.add(lane, *schema);
+                publish::count(&counts.counters(lane, *schema));
                 recovery.counted.push(Healed { lane, schema: *schema });
             }
             _ if found == counted => {}

@@ -20,11 +20,12 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use crate::catalog::{Catalog, SCHEMAS_MAX};
 use crate::layout::{Fields, PAGE_BYTES, join, narrow, round_up, split, wide};
 use crate::mapping::{ReadableMap, WritableMap};
+use crate::sync::{Step, Word, Words, fence};
 use crate::{Error, record};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"TRIPODJ1");
@@ -174,32 +175,62 @@ fn check(tag: u32, id: u64, numbers: &[u64]) -> u64 {
 }
 
 /// Stores the started mark.
-pub(crate) fn store_started(map: &WritableMap, id: u64, started: Started) {
+pub(crate) fn store_started(map: &impl Words, id: u64, started: Started) {
     let numbers = [wide(started.lane), started.first_record];
     for (n, number) in numbers.iter().enumerate() {
-        map.word(STARTED + n * 8).store(number.to_le(), Ordering::Relaxed);
+        map.word(STARTED + n * 8).put(number.to_le(), Ordering::Relaxed);
     }
-    map.word(STARTED + 16).store(check(STARTED_TAG, id, &numbers).to_le(), Ordering::Release);
+    let word = check(STARTED_TAG, id, &numbers).to_le();
+    map.word(STARTED + 16).put(word, Step::Mark.order(Ordering::Release));
 }
 
 /// Stores the sealed mark, and with it the records per schema.
-pub(crate) fn store_sealed(map: &WritableMap, id: u64, sealed: Sealed, counts: &SchemaCounts) {
+pub(crate) fn store_sealed(map: &impl Words, id: u64, sealed: Sealed, counts: &SchemaCounts) {
     // After a power loss a seal may be replaced by an earlier one: cut off in between, there is none.
-    map.word(SEALED + 24).store(0, Ordering::Relaxed);
+    map.word(SEALED + 24).put(0, Ordering::Relaxed);
     fence(Ordering::SeqCst);
     let mut crc = 0;
     for (n, pair) in counts.chunks_exact(2).enumerate() {
         let word = join(pair[0], pair[1]).to_le();
         crc = crc32c::crc32c_append(crc, &word.to_le_bytes());
-        map.word(COUNTS + n * 8).store(word, Ordering::Relaxed);
+        map.word(COUNTS + n * 8).put(word, Ordering::Relaxed);
     }
     let numbers = [wide(sealed.end), sealed.records, sealed.at_ns];
     for (n, number) in numbers.iter().enumerate() {
-        map.word(SEALED + n * 8).store(number.to_le(), Ordering::Relaxed);
+        map.word(SEALED + n * 8).put(number.to_le(), Ordering::Relaxed);
     }
     let [end, records, at] = numbers;
     let word = check(SEALED_TAG, id, &[end, records, at, u64::from(crc)]);
-    map.word(SEALED + 24).store(word.to_le(), Ordering::Release);
+    map.word(SEALED + 24).put(word.to_le(), Step::Mark.order(Ordering::Release));
+}
+
+/// A mark that does not match its checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Torn;
+
+/// The started mark, whole; `None` where there is none. `load` loads with acquire order.
+pub(crate) fn load_started(load: impl Fn(usize) -> u64, id: u64) -> Result<Option<Started>, Torn> {
+    let number = |offset| u64::from_le(load(offset));
+    let stored = number(STARTED + 16);
+    if stored == 0 {
+        return Ok(None);
+    }
+    let (lane, first_record) = (number(STARTED), number(STARTED + 8));
+    let whole = check(STARTED_TAG, id, &[lane, first_record]) == stored;
+    whole.then_some(Some(Started { lane: narrow(lane), first_record })).ok_or(Torn)
+}
+
+/// The sealed mark, whole, as [`load_started`].
+pub(crate) fn load_sealed(load: impl Fn(usize) -> u64, id: u64) -> Result<Option<Sealed>, Torn> {
+    let number = |offset| u64::from_le(load(offset));
+    let stored = number(SEALED + 24);
+    if stored == 0 {
+        return Ok(None);
+    }
+    let (end, records, at_ns) = (number(SEALED), number(SEALED + 8), number(SEALED + 16));
+    let crc = (COUNTS..CATALOG).step_by(8).fold(0, |crc, at| crc32c::crc32c_append(crc, &load(at).to_ne_bytes()));
+    let whole = check(SEALED_TAG, id, &[end, records, at_ns, u64::from(crc)]) == stored;
+    whole.then_some(Some(Sealed { end: narrow(end), records, at_ns })).ok_or(Torn)
 }
 
 /// Notes that everything up to `offset` is on the disk; on the disk itself with the next sync of the header.
@@ -251,30 +282,17 @@ impl View {
 
     /// The started mark; `None` for a spare.
     pub(crate) fn started(&self) -> Result<Option<Started>, Error> {
-        let stored = self.number(STARTED + 16);
-        if stored == 0 {
-            return Ok(None);
-        }
-        let (lane, first_record) = (self.number(STARTED), self.number(STARTED + 8));
-        if check(STARTED_TAG, self.id, &[lane, first_record]) != stored {
-            return Err(Error::damaged(&self.path, STARTED, "the started mark does not match its checksum"));
-        }
-        Ok(Some(Started { lane: narrow(lane), first_record }))
+        load_started(|offset| self.map.load(offset).unwrap_or(0), self.id)
+            .map_err(|Torn| Error::damaged(&self.path, STARTED, "the started mark does not match its checksum"))
     }
 
     /// The sealed mark; `None` while the segment is open.
     pub(crate) fn sealed(&self) -> Result<Option<Sealed>, Error> {
-        let stored = self.number(SEALED + 24);
-        if stored == 0 {
-            return Ok(None);
+        let sealed = load_sealed(|offset| self.map.load(offset).unwrap_or(0), self.id);
+        match sealed {
+            Ok(sealed) if sealed.is_none_or(|sealed| sealed.end <= self.map.len()) => Ok(sealed),
+            _ => Err(Error::damaged(&self.path, SEALED, "the sealed mark does not match its checksum")),
         }
-        let (end, records, at_ns) = (self.number(SEALED), self.number(SEALED + 8), self.number(SEALED + 16));
-        let counts = self.map.bytes(COUNTS, CATALOG - COUNTS).unwrap_or_default();
-        let crc = u64::from(crc32c::crc32c(counts));
-        if check(SEALED_TAG, self.id, &[end, records, at_ns, crc]) != stored || narrow(end) > self.map.len() {
-            return Err(Error::damaged(&self.path, SEALED, "the sealed mark does not match its checksum"));
-        }
-        Ok(Some(Sealed { end: narrow(end), records, at_ns }))
     }
 
     /// Records per schema, as the seal says.

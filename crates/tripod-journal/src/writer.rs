@@ -12,11 +12,12 @@
 use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crate::catalog::Catalog;
+use crate::claim::{Held, Lanes, Refused};
 use crate::counts::{Counts, CountsFile};
 use crate::keeper::{Keeper, Rounds};
 use crate::lane::Lane;
@@ -27,20 +28,11 @@ use crate::{AppendError, Error, Options, SchemaId, boot, record};
 
 /// How long dropping the last handle, or a synced append, waits at most.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Rounds over all lanes before a recorder gives up; after the first few it yields the processor in each.
-const ROUNDS_MAX: usize = 1000;
-/// Rounds in which a recorder that was refused a segment still hopes for room in a lane that is taken.
-const ROUNDS_REFUSED_MAX: usize = 8;
 
 thread_local! {
     /// The lane this thread used last.
     static LAST_LANE: Cell<usize> = const { Cell::new(0) };
 }
-
-/// A lane on cache lines of its own.
-#[derive(Debug)]
-#[repr(align(128))]
-struct Apart(Mutex<Lane>);
 
 /// What the handles and the keeper share.
 #[derive(Debug)]
@@ -50,8 +42,7 @@ pub(crate) struct Core {
     pub(crate) boot: u64,
     pub(crate) counts: CountsFile,
     pub(crate) pool: Pool,
-    lanes: Box<[Apart]>,
-    lanes_open: AtomicUsize,
+    lanes: Lanes<Lane>,
     catalog: Mutex<Catalog>,
     schemas: AtomicUsize,
     /// Segments started and not passed by every required sink.
@@ -63,7 +54,6 @@ pub(crate) struct Core {
     /// Why the last attempt to make a segment failed; 0 after a success.
     pub(crate) disk_errno: AtomicI32,
     stalls: AtomicU64,
-    closed: AtomicBool,
     pub(crate) rounds: Rounds,
     keeper: OnceLock<Thread>,
     lock: Mutex<Option<LockFile>>,
@@ -73,8 +63,6 @@ enum Refusal {
     Full,
     Disk(i32),
     NoRoom,
-    Busy,
-    Closed,
 }
 
 /// Disk use of a journal.
@@ -140,13 +128,13 @@ impl Journal {
             if spare.fits { pool.adopt(spare.id)? } else { pool.replace(spare.id)? }
         }
         ground.counts.set_schemas(ground.catalog.entries().len());
-        let lanes = (0..options.lanes_max).map(|index| Apart(Mutex::new(Lane::new(index)))).collect();
+        ground.counts.forget_took();
+        let lanes = Lanes::new(options.lanes_max, Lane::new);
         let core = Arc::new(Core {
             boot,
             counts: ground.counts,
             pool,
             lanes,
-            lanes_open: AtomicUsize::new(1),
             schemas: AtomicUsize::new(ground.catalog.entries().len()),
             catalog: Mutex::new(ground.catalog),
             held: AtomicU64::new(crate::layout::wide(ground.sealed.len())),
@@ -154,7 +142,6 @@ impl Journal {
             refused: AtomicBool::new(false),
             disk_errno: AtomicI32::new(0),
             stalls: AtomicU64::new(0),
-            closed: AtomicBool::new(false),
             rounds: Rounds::default(),
             keeper: OnceLock::new(),
             lock: Mutex::new(Some(lock)),
@@ -216,7 +203,7 @@ impl Journal {
         }
         let mut lane = match core.lane_for(size) {
             Ok(lane) => lane,
-            Err(refusal) => return Err(core.explain(refusal, len)),
+            Err(refused) => return Err(core.explain(refused, len)),
         };
         match lane.append(&core.counts, schema, len, fill) {
             Ok(Some(())) => Ok(()),
@@ -260,6 +247,11 @@ impl Journal {
         }
     }
 
+    /// Notes how long an append took, with what the caller did around it, for [`crate::Took`]. One addition.
+    pub fn note_took(&self, took: Duration) {
+        self.core.counts.note_took(took);
+    }
+
     /// A consistent snapshot of the counts: of every lane an exact prefix of its records.
     pub fn recorded(&self) -> Counts {
         self.core.counts.snapshot().public()
@@ -285,23 +277,13 @@ impl Handle {
     fn shut(&self, deadline: Duration) -> Result<(), Error> {
         let started = Instant::now();
         let core = &*self.core;
-        core.closed.store(true, Ordering::SeqCst);
         let late = |what| Error::Deadline { what, deadline_ms: deadline.as_millis() };
-        let mut sealed_all = true;
-        for lane in &core.lanes {
-            loop {
-                if let Some(mut lane) = try_lane(lane) {
-                    lane.seal(&core.counts);
-                    break;
-                }
-                if started.elapsed() >= deadline {
-                    sealed_all = false;
-                    break;
-                }
-                // Somebody is inside `append` with this lane; that takes nanoseconds, or is stuck in its `fill`.
-                std::thread::park_timeout(Duration::from_millis(1));
-            }
-        }
+        let wait = || {
+            // Somebody is inside `append` with this lane; that takes nanoseconds, or is stuck in its `fill`.
+            std::thread::park_timeout(Duration::from_millis(1));
+            started.elapsed() < deadline
+        };
+        let sealed_all = core.lanes.close(|lane| lane.seal(&core.counts), wait);
         let keeper = hold(&self.keeper).take();
         if let Some(keeper) = keeper {
             core.rounds.stop();
@@ -329,57 +311,20 @@ impl Drop for Handle {
     }
 }
 
-fn try_lane(lane: &Apart) -> Option<MutexGuard<'_, Lane>> {
-    match lane.0.try_lock() {
-        Ok(lane) => Some(lane),
-        // A `fill` that panicked left the lane as it was before it.
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
-    }
-}
-
 impl Core {
     /// A lane with room for a record of this size, held.
-    fn lane_for(&self, size: usize) -> Result<MutexGuard<'_, Lane>, Refusal> {
+    #[inline]
+    fn lane_for(&self, size: usize) -> Result<Held<'_, Lane>, Refused<Refusal>> {
         let last = LAST_LANE.get();
-        for round in 0..ROUNDS_MAX {
-            let open = self.lanes_open.load(Ordering::Acquire);
-            let mut refusal = None;
-            let mut taken = false;
-            for step in 0..open {
-                // Without a division; another journal of this thread may have more lanes than this one.
-                let index = if last + step < open { last + step } else { (last + step) % open };
-                let Some(mut lane) = try_lane(&self.lanes[index]) else {
-                    taken = true;
-                    continue;
-                };
-                if !lane.has_room(size)
-                    && let Err(why) = self.renew(&mut lane, size)
-                {
-                    refusal = Some(why);
-                    continue;
-                }
-                LAST_LANE.set(index);
-                return Ok(lane);
-            }
-            match refusal {
-                Some(why) if !taken || round >= ROUNDS_REFUSED_MAX => return Err(why),
-                Some(_) => std::hint::spin_loop(),
-                None if open < self.lanes.len() => {
-                    // Whoever loses this race finds the lane that the winner opened.
-                    let _ = self.lanes_open.compare_exchange(open, open + 1, Ordering::AcqRel, Ordering::Relaxed);
-                }
-                None => std::thread::yield_now(),
-            }
+        let (lane, index) = self.lanes.claim(last, |lane| lane.has_room(size), |lane| self.renew(lane, size))?;
+        if index != last {
+            LAST_LANE.set(index);
         }
-        Err(Refusal::Busy)
+        Ok(lane)
     }
 
     /// Puts a lane on a fresh segment.
     fn renew(&self, lane: &mut Lane, size: usize) -> Result<(), Refusal> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(Refusal::Closed);
-        }
         let result = self.fresh_segment();
         lane.seal(&self.counts);
         match result {
@@ -429,7 +374,12 @@ impl Core {
         }
     }
 
-    fn explain<E>(&self, refusal: Refusal, len: usize) -> AppendError<E> {
+    fn explain<E>(&self, refused: Refused<Refusal>, len: usize) -> AppendError<E> {
+        let refusal = match refused {
+            Refused::Busy => return AppendError::Busy { lanes: self.lanes.most() },
+            Refused::Closed => return AppendError::Closed,
+            Refused::By(refusal) => refusal,
+        };
         match refusal {
             Refusal::Full => {
                 let usage = self.usage();
@@ -437,8 +387,6 @@ impl Core {
             }
             Refusal::Disk(errno) => AppendError::Disk(io::Error::from_raw_os_error(errno)),
             Refusal::NoRoom => self.too_large(len),
-            Refusal::Busy => AppendError::Busy { lanes: self.lanes.len() },
-            Refusal::Closed => AppendError::Closed,
         }
     }
 
@@ -457,7 +405,7 @@ impl Core {
             budget_bytes: self.options.budget_bytes,
             full: starved && self.refused.load(Ordering::Acquire),
             stalls: self.stalls.load(Ordering::Relaxed),
-            lanes: self.lanes_open.load(Ordering::Relaxed),
+            lanes: self.lanes.open(),
         }
     }
 }
