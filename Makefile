@@ -41,6 +41,7 @@ check: servers ## format, lints, unit tests, docs
 
 test: servers monitoring ## the whole test suite, on real servers that it starts itself
 	cargo test --workspace --locked
+	RUSTFLAGS='--cfg loom' cargo test --locked --release -p tripod-journal --lib --target-dir target/loom loom
 
 drills: servers build ## every drill once, on a stack of its own, with a table; takes some minutes
 	@scripts/drills
