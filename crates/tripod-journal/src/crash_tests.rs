@@ -26,19 +26,31 @@ fn append(journal: &Journal, schema: SchemaId) -> Result<(), AppendError<Infalli
     })
 }
 
-/// A copy of what a kill -9 would leave now.
+/// A copy of what a kill -9 would leave now. The keeper may rename a file meanwhile: then once more from the beginning.
 fn killed(dir: &Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    for part in ["", "segments", "sinks"] {
-        std::fs::create_dir_all(copy.path().join(part)).unwrap();
-        for entry in std::fs::read_dir(dir.join(part)).unwrap() {
-            let entry = entry.unwrap();
-            if entry.file_type().unwrap().is_file() {
-                std::fs::copy(entry.path(), copy.path().join(part).join(entry.file_name())).unwrap();
+    loop {
+        let copy = tempfile::tempdir().unwrap();
+        match copied(dir, copy.path()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => {
+                done.unwrap();
+                return copy;
             }
         }
     }
-    copy
+}
+
+fn copied(dir: &Path, to: &Path) -> io::Result<()> {
+    for part in ["", "segments", "sinks"] {
+        std::fs::create_dir_all(to.join(part))?;
+        for entry in std::fs::read_dir(dir.join(part))? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                std::fs::copy(entry.path(), to.join(part).join(entry.file_name()))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn lower(dir: &Path, offset: usize, by: u64) {
