@@ -1,25 +1,29 @@
 //! A base backup: the cluster's files, copied while the server writes to them, with a manifest of their checksums.
 //!
 //! Constraints: what is there under the given name is whole: it is copied under another one, forced to disk by
-//! `pg_basebackup`, and renamed. The login can do this and nothing else, and its password is on no command line. The slot
-//! that keeps the log for the time of the copy is a temporary one, which ends with its connection, however that ends;
-//! and a copy whose caller was killed ends itself as soon as it reports its progress.
+//! `pg_basebackup`, and renamed. The login can do this and nothing else, and its password is on no command line. The log that
+//! makes the copy consistent comes from the archive, so the archive is tried before anything is copied. (`pg_basebackup` can
+//! stream it too; where it was killed, the process that does so lives on and holds a replication slot.) A copy whose
+//! caller was killed ends itself when it next reports its progress.
 
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tripod::Timestamp;
 use tripod_stack::PostgresPlace;
 
+use super::archive::switch_and_await_archive;
 use super::tool::{self, Patience};
 use super::wal::Lsn;
 use super::{PgPlace, moment};
 use crate::exit::Stop;
 
+/// For the archive to take a file, before and after the copy; a busy server fills some each second.
+const ARCHIVED_WITHIN: Duration = Duration::from_secs(30);
 /// It reports each second while anything is copied; the checkpoint before and the last sync are silent.
 const SILENT_MAX: Duration = Duration::from_secs(300);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -51,7 +55,8 @@ pub(crate) struct BaseBackup {
 /// Copies the running cluster into the directory `into`, which must not be there yet; `progress` is told the bytes
 /// copied so far, about once a second.
 ///
-/// When it returns, `into` is whole and on disk. Where it fails, or is killed, there is no `into`.
+/// When it returns, `into` is whole and on disk, and the archive has the log from `start_lsn` to `end_lsn`, without which
+/// nothing can be made of it. Where it fails, or is killed, there is no `into`.
 pub(crate) fn base_backup(place: &PgPlace, into: &Path, progress: &mut dyn FnMut(u64)) -> anyhow::Result<BaseBackup> {
     let into = std::path::absolute(into).with_context(|| format!("cannot find {}", into.display()))?;
     if std::fs::symlink_metadata(&into).is_ok() {
@@ -60,6 +65,7 @@ pub(crate) fn base_backup(place: &PgPlace, into: &Path, progress: &mut dyn FnMut
     }
     let beside = unfinished(&into);
     remove(&beside)?;
+    switch_and_await_archive(place, ARCHIVED_WITHIN)?;
     let (started_at, version, segment_bytes) = place.ask("begin a base backup", ANSWER_WITHIN, async |client| {
         let sql = "SELECT clock_timestamp(), current_setting('server_version'),
                           (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size')";
@@ -98,12 +104,22 @@ pub(crate) fn base_backup(place: &PgPlace, into: &Path, progress: &mut dyn FnMut
 
 fn copy(place: &PgPlace, into: &Path, progress: &mut dyn FnMut(u64)) -> anyhow::Result<()> {
     let mut command = place.stack.client("pg_basebackup");
-    command.args(["--format=plain", "--wal-method=stream", "--checkpoint=fast", "--progress", "--no-password"]);
+    command.args(["--format=plain", "--wal-method=none", "--checkpoint=fast", "--progress", "--no-password"]);
     command.arg("--username").arg(place.stack.backup_user()).arg("--pgdata").arg(into);
+    let mut waits_since = None;
     let said = tool::run(command, Patience { total: None, silent: SILENT_MAX }, |line| {
         if let Some(bytes) = copied_in(line) {
             progress(bytes);
         }
+        // Said again and again while it waits. The seconds in it are none where somebody writes meanwhile.
+        if line.contains("waiting for") && line.contains("required WAL segments") {
+            let waited = waits_since.get_or_insert_with(Instant::now).elapsed();
+            if waited > ARCHIVED_WITHIN {
+                let what = format!("the archive has not taken the end of the base backup's log within {waited:.0?}");
+                return Err(Stop::untrue(what, "`tripod doctor` says what is wrong with the archive").into());
+            }
+        }
+        Ok(())
     })?;
     if said.status.success() {
         return Ok(());

@@ -17,7 +17,7 @@ pub(crate) fn verify_files(place: &PgPlace, base: &Path) -> anyhow::Result<Vec<S
     let base = std::path::absolute(base).with_context(|| format!("cannot find {}", base.display()))?;
     let mut command = place.stack.client("pg_verifybackup");
     command.args(["--no-parse-wal", "--quiet"]).arg(base);
-    let said = tool::run(command, Patience { total: Some(FILES_WITHIN), silent: FILES_WITHIN }, |_| ())?;
+    let said = tool::run(command, Patience { total: Some(FILES_WITHIN), silent: FILES_WITHIN }, |_| Ok(()))?;
     let lines =
         said.err.lines().filter_map(|line| line.split_once("error: ")).map(|(_, words)| words.trim().to_owned());
     Ok(problems(&said, lines.collect()))
@@ -30,7 +30,7 @@ pub(crate) fn amcheck(place: &PgPlace, deadline: Duration) -> anyhow::Result<Vec
     let mut command = place.stack.client("pg_amcheck");
     command.args(["--all", "--install-missing", "--heapallindexed", "--rootdescend", "--no-password"]);
     command.arg("--username").arg(place.stack.admin().user);
-    let said = tool::run(command, Patience { total: Some(deadline), silent: deadline }, |_| ())?;
+    let said = tool::run(command, Patience { total: Some(deadline), silent: deadline }, |_| Ok(()))?;
     // What is found comes on standard output: a line that names the relation, and lines set in about it.
     let mut found: Vec<String> = Vec::new();
     for line in said.out.lines().filter(|line| !line.trim().is_empty()) {

@@ -5,6 +5,7 @@
 //! recovered without a target is compared with what the archive holds, and a gap is called by the name of the file.
 
 use std::fmt;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,12 +14,14 @@ use serde::Serialize;
 use tripod::Timestamp;
 use tripod_stack::PostgresPlace;
 
-use super::archive::names_in;
+use super::archive::{names_in, switch_and_await_archive};
 use super::base::{range_of, sync_dir};
 use super::wal::{self, Chain, Lsn, SegmentSize, Stretch};
 use super::{BaseBackup, PgPlace, moment, timeline};
-use crate::exit::Stop;
+use crate::exit::{Exit, Stop, verdict};
 
+/// For the archive to take what a running server has.
+const ARCHIVED_WITHIN: Duration = Duration::from_secs(30);
 /// Characters of a moment up to its microseconds.
 const MICROSECONDS: usize = "2026-11-23T10:00:00.123456".len();
 
@@ -57,7 +60,7 @@ pub(crate) struct Prepared {
     places: Vec<PathBuf>,
     chain: Chain,
     size: SegmentSize,
-    /// What there is of the log, the base backup's own part included.
+    /// What there is of the log.
     found: Stretch,
 }
 
@@ -86,7 +89,8 @@ fn maybe_moment<S: serde::Serializer>(at: &Option<Timestamp>, serializer: S) -> 
 /// Makes the base backup in `base` ready to recover to `target`. `base` is a plain copy of what [`super::base_backup`]
 /// made, and `backup` what it gave. Where `base` is the directory of [`PgPlace::make_restore_dir`], it is used as it is,
 /// else it is copied there. `wal` are the directories with the log, the first that has a file wins: the backup's own and
-/// the live archive, where there is one.
+/// the live archive, where there is one. Without a point as its target it takes what the archive has not got yet from the
+/// cluster that the archive is of: a running server is told to archive it, of one that is away its own log is read.
 ///
 /// Nothing of the stack is changed.
 pub(crate) fn prepare_restore(
@@ -109,19 +113,20 @@ pub(crate) fn prepare_restore(
     if there(base).is_none_or(|base| there(&cluster) != Some(base)) {
         copy_dir(base, &place.stack.make_restore_dir()?)?;
     }
-    // The base backup's own part of the log, for those who have kept nothing else.
     let mut all = wal.iter().map(std::path::absolute).collect::<std::io::Result<Vec<_>>>()?;
     all.retain(|dir| dir.is_dir());
-    all.push(cluster.join("pg_wal"));
+    if !matches!(target, Target::Point { .. }) {
+        all.extend(not_archived(place, &all)?);
+    }
     let chain = timeline::choose(place, &all, backup, target)?;
     let found = stretch(&all, backup, &chain, size)?;
-    if *target == Target::Latest
-        && let Some((_, missing)) = &found.missing
+    // Up to its end there is nothing to choose.
+    let consistent = size.number_before(backup.end_lsn.parse()?);
+    if let Some((number, missing)) = &found.missing
+        && (*target == Target::Latest || *number <= consistent)
     {
         return Err(gap(missing, found.last_name.as_deref(), target));
     }
-    // The base backup's own is in reach of the server, which looks there by itself.
-    all.pop();
     let own = cluster.join("tripod-restore");
     let mut places = Vec::new();
     for (number, dir) in all.iter().enumerate() {
@@ -137,6 +142,20 @@ pub(crate) fn prepare_restore(
         places.push(copy);
     }
     Ok(Prepared { target: target.clone(), backup: backup.clone(), places, chain, size, found })
+}
+
+/// The log of the cluster in place, where one of `places` is its archive and its server cannot be told to complete that.
+fn not_archived(place: &PgPlace, places: &[PathBuf]) -> anyhow::Result<Option<PathBuf>> {
+    let archive = place.archive().ok().and_then(|archive| archive.canonicalize().ok());
+    let is_it = |dir: &PathBuf| archive.is_some() && dir.canonicalize().ok() == archive;
+    if !places.iter().any(is_it) {
+        return Ok(None);
+    }
+    match switch_and_await_archive(place, ARCHIVED_WITHIN) {
+        Ok(_) => Ok(None),
+        Err(error) if verdict(&error).0 == Exit::Unreachable => Ok(Some(place.data().join("pg_wal"))),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether `base` is what `backup` says, and this stack's programs can start it.
@@ -163,10 +182,20 @@ fn fits(place: &PgPlace, base: &Path, backup: &BaseBackup) -> anyhow::Result<()>
 fn stretch(places: &[PathBuf], backup: &BaseBackup, chain: &Chain, size: SegmentSize) -> anyhow::Result<Stretch> {
     let mut names = std::collections::BTreeSet::new();
     for place in places {
-        let whole = |name: &String| std::fs::metadata(place.join(name)).is_ok_and(|found| found.len() == size.bytes());
-        names.extend(names_in(place)?.into_iter().filter(|name| wal::is_segment(name)).filter(whole));
+        names.extend(names_in(place)?.into_iter().filter(|name| is_itself(&place.join(name), name, size)));
     }
     Ok(chain.stretch(&names, size.number(backup.start_lsn.parse()?), size))
+}
+
+/// Whether a file is whole, and the one that its name says: a server keeps old ones under the names of those to come.
+fn is_itself(path: &Path, name: &str, size: SegmentSize) -> bool {
+    let Some((_, number)) = size.parse(name) else { return false };
+    let Ok(mut file) = std::fs::File::open(path) else { return false };
+    // Of its first page: two words of two bytes, the timeline, and the place in the log, in this machine's order.
+    let mut head = [0_u8; 16];
+    let read = file.metadata().is_ok_and(|found| found.len() == size.bytes()) && file.read_exact(&mut head).is_ok();
+    let [.., a, b, c, d, e, f, g, h] = head;
+    read && u64::from_ne_bytes([a, b, c, d, e, f, g, h]) == size.begin(number).0
 }
 
 fn gap(missing: &str, last: Option<&str>, target: &Target) -> anyhow::Error {

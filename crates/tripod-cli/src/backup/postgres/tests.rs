@@ -121,6 +121,15 @@ fn flip_a_bit(path: &Path, at: usize) {
     std::fs::write(path, bytes).unwrap();
 }
 
+/// Tells a thread to stop.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Writes numbered rows, one transaction each, until it is told to stop.
 fn write_until(config: &config::Postgres, stop: &AtomicBool, last: &AtomicI64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -142,6 +151,8 @@ fn a_backup_under_writes_is_restored_to_a_point_a_time_and_the_end_row_by_row() 
     let mut told = 0;
     let into = source.dir("base");
     let backup = std::thread::scope(|scope| {
+        // Also where this fails: the scope waits for the writer.
+        let _stop = Stopping(&stop);
         scope.spawn(|| write_until(&source.place.config, &stop, &last));
         eventually("the writer writes", || last.load(Ordering::Relaxed) > 20);
         let begun = last.load(Ordering::Relaxed);
@@ -149,17 +160,16 @@ fn a_backup_under_writes_is_restored_to_a_point_a_time_and_the_end_row_by_row() 
         assert!(last.load(Ordering::Relaxed) > begun, "nobody wrote meanwhile");
         let ended = last.load(Ordering::Relaxed);
         eventually("it goes on", || last.load(Ordering::Relaxed) > ended + 20);
-        stop.store(true, Ordering::Relaxed);
         backup
     });
-    assert!(told > 10_000_000 && backup.bytes > told, "{told} of {}", backup.bytes);
+    assert!(told > 10_000_000 && backup.bytes > 10_000_000, "{told} of {}", backup.bytes);
     assert_eq!((backup.timeline, backup.system_identifier.parse::<u64>().is_ok()), (1, true));
     assert!(backup.finished_at > backup.started_at);
     assert_eq!(verify_files(&source.place, &into).unwrap(), Vec::<String>::new());
     assert_eq!(source.number("SELECT count(*) FROM pg_replication_slots"), 0);
 
     let at_point = last.load(Ordering::Relaxed);
-    let made = restore_point(&source.place, "it's \"a\" point").unwrap();
+    let made: RestorePoint = restore_point(&source.place, "it's \"a\" point").unwrap();
     assert_eq!(made.timeline, 1);
     source.write(at_point + 1..=at_point + 5);
     let at_time = source.now();
@@ -176,7 +186,7 @@ fn a_backup_under_writes_is_restored_to_a_point_a_time_and_the_end_row_by_row() 
         let recovered = scratch.restore(&into, &backup, &wal, &target);
         assert_eq!(scratch.rows(), (1..=rows).collect::<Vec<_>>(), "{target}");
         assert_eq!((recovered.timeline, scratch.timeline()), (2, 2), "{target}");
-        assert_eq!(recovered.at_lsn.parse::<wal::Lsn>().unwrap() >= backup.end_lsn.parse().unwrap(), true);
+        assert!(recovered.at_lsn.parse::<wal::Lsn>().unwrap() >= backup.end_lsn.parse().unwrap(), "{recovered:?}");
         let newest = scratch.number("SELECT (extract(epoch FROM max(at)) * 1000000)::bigint FROM public.numbered");
         let at = recovered.at_time.unwrap().as_nanos() / 1000;
         assert!(at >= newest && at < newest + 60_000_000, "{target}: {at} and {newest}");
@@ -250,10 +260,19 @@ fn what_cannot_be_restored_is_refused_in_words_and_the_server_in_place_goes_on()
     }
     std::fs::rename(&aside, wal.join(&behind)).unwrap();
 
+    let first = size.name(1, size.number(backup.start_lsn.parse().unwrap()));
+    std::fs::rename(wal.join(&first), &aside).unwrap();
+    let said = refusal(&wal, point("wanted", 1));
+    assert!(said.contains(&format!("{first} is missing")), "{said}");
+    let said = scene.refusal(&base, &backup, &[], &Target::Latest);
+    assert!(said.contains(&format!("{first} is missing;")), "{said}");
+    std::fs::rename(&aside, wal.join(&first)).unwrap();
+
     // Where the last row is, so that there is a record to be damaged.
     let undamaged = std::fs::read(wal.join(&behind)).unwrap();
     let used = undamaged.iter().rposition(|byte| *byte != 0).unwrap();
-    flip_a_bit(&wal.join(&behind), used / 2);
+    // Not in what only fills a record up.
+    (0..64).for_each(|at| flip_a_bit(&wal.join(&behind), used / 2 + at));
     for target in [Target::Latest, point("wanted", 1)] {
         let said = refusal(&wal, target);
         assert!(said.contains("damaged"), "{said}");
@@ -265,9 +284,13 @@ fn what_cannot_be_restored_is_refused_in_words_and_the_server_in_place_goes_on()
     std::fs::write(wal.join(&behind), undamaged).unwrap();
 
     let other = BaseBackup { system_identifier: "1".into(), ..backup.clone() };
-    assert!(scene.refusal(&base, &other, &[wal.clone()], &Target::Latest).contains("another base backup"));
+    assert!(scene.refusal(&base, &other, std::slice::from_ref(&wal), &Target::Latest).contains("another base backup"));
     let old = BaseBackup { version: "9.6".into(), ..backup.clone() };
-    assert!(scene.refusal(&base, &old, &[wal.clone()], &Target::Latest).contains("of PostgreSQL 9.6, installed is 15"));
+    assert!(
+        scene
+            .refusal(&base, &old, std::slice::from_ref(&wal), &Target::Latest)
+            .contains("of PostgreSQL 9.6, installed is 15")
+    );
     let error = base_backup(place, &base, &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains("is there already"), "{error}");
     for name in ["", "a\nb", &"x".repeat(64)] {
@@ -346,6 +369,32 @@ fn after_restores_each_moment_is_found_on_the_timeline_that_was_in_use() {
     assert_eq!(scene.number("SELECT failed_count FROM pg_stat_archiver"), 0);
 }
 
+/// Nothing is lost that was committed, though the archive has not got it yet: of a server that runs, and of one that died.
+#[test]
+fn the_latest_state_is_all_that_was_committed_whether_the_server_runs_or_is_dead() {
+    let scene = Scene::new();
+    let archive = [scene.place.archive().unwrap()];
+    let (base, backup) = scene.base("base");
+    scene.write(1..=2);
+    let at = scene.now();
+    scene.write(3..=3);
+    let recovered = scene.restore(&base, &backup, &archive, &Target::Time(at));
+    assert_eq!((recovered.timeline, scene.rows()), (2, vec![1, 2]));
+    scene.write(4..=5);
+    let recovered = scene.restore(&base, &backup, &archive, &Target::Latest);
+    assert_eq!((recovered.timeline, scene.rows()), (3, vec![1, 2, 4, 5]));
+
+    scene.write(6..=7);
+    scene.stack.kill(ServerName::Postgres).unwrap();
+    let archived = archive::names_in(&archive[0]).unwrap();
+    let recovered = scene.restore(&base, &backup, &archive, &Target::Latest);
+    assert_eq!((recovered.timeline, scene.rows()), (4, vec![1, 2, 4, 5, 6, 7]));
+    // It was not in the archive: else this shows nothing.
+    let size = SegmentSize::new(backup.segment_bytes).unwrap();
+    assert!(!archived.contains(&size.name(3, size.number(recovered.at_lsn.parse().unwrap()))), "{archived:?}");
+    eventually("the archive goes on", || switch_and_await_archive(&scene.place, LONG).is_ok());
+}
+
 #[test]
 fn a_killed_copy_leaves_no_backup_and_no_slot() {
     let scene = Scene::new();
@@ -355,7 +404,7 @@ fn a_killed_copy_leaves_no_backup_and_no_slot() {
         let copy = scope.spawn(|| base_backup(&scene.place, &into, &mut |_| ()));
         let mut pids = Vec::new();
         eventually("the copy runs", || {
-            pids = processes_with(&beside);
+            pids = children_with(&beside);
             !pids.is_empty() && beside.join("base").is_dir()
         });
         for pid in pids {
@@ -365,7 +414,7 @@ fn a_killed_copy_leaves_no_backup_and_no_slot() {
     });
     assert!(error.contains("pg_basebackup"), "{error}");
     assert!(!into.exists() && !beside.exists());
-    eventually("no slot is left", || scene.number("SELECT count(*) FROM pg_replication_slots") == 0);
+    assert_eq!(scene.number("SELECT count(*) FROM pg_replication_slots"), 0);
     // What a killed caller would leave is no backup, and does not stand in the way of the next.
     std::fs::create_dir(&beside).unwrap();
     std::fs::write(beside.join("PG_VERSION"), "15").unwrap();
@@ -373,15 +422,34 @@ fn a_killed_copy_leaves_no_backup_and_no_slot() {
     assert!(!beside.exists());
 }
 
-fn processes_with(path: &Path) -> Vec<rustix::process::Pid> {
-    let path = path.as_os_str().as_encoded_bytes();
+/// Those that this process has started itself, and not what they have started.
+fn children_with(path: &Path) -> Vec<rustix::process::Pid> {
+    let (path, parent) = (path.as_os_str().as_encoded_bytes(), format!("PPid:\t{}\n", std::process::id()));
     let carries = |pid: &i32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.windows(path.len()).any(|window| window == path)
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.contains(&parent) && line.windows(path.len()).any(|window| window == path)
     };
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).filter(carries);
     pids.filter_map(rustix::process::Pid::from_raw).collect()
+}
+
+#[test]
+fn an_archive_that_takes_nothing_is_an_error_in_its_own_words() {
+    let scene = Scene::new();
+    let archive = scene.place.archive().unwrap();
+    std::fs::rename(&archive, archive.with_extension("aside")).unwrap();
+    scene.write(1..=1);
+    // Until its first failure is written down it may be silent.
+    eventually("the archive's own words are told", || {
+        let said = switch_and_await_archive(&scene.place, Duration::from_millis(200)).unwrap_err().to_string();
+        said.contains("has not taken 0000") && said.contains("it has failed ") && said.contains("is not a directory")
+    });
+    let missing = collect_wal(&scene.place, "0/1000000", 1, "000000010000000000000001", &scene.dir("wal"));
+    assert!(missing.unwrap_err().to_string().contains("000000010000000000000001 is missing in the archive"));
+    std::fs::rename(archive.with_extension("aside"), &archive).unwrap();
+    eventually("it goes on by itself", || switch_and_await_archive(&scene.place, Duration::from_secs(1)).is_ok());
 }
 
 #[test]
@@ -445,7 +513,7 @@ fn pruning_removes_only_what_no_kept_backup_needs() {
     let pruned = prune_archive(place, &both).unwrap();
     assert!(pruned.files > 0 && pruned.bytes > 0, "{pruned:?}");
     std::fs::remove_file(archive.join("00000002.history")).unwrap();
-    scene.recover(&first_base, &first, &[archive.clone()], &Target::Latest).unwrap();
+    scene.recover(&first_base, &first, std::slice::from_ref(&archive), &Target::Latest).unwrap();
 
     prune_archive(place, &[Needed::by(&second).unwrap()]).unwrap();
     let left = names();
@@ -453,7 +521,11 @@ fn pruning_removes_only_what_no_kept_backup_needs() {
     assert!(!left.contains(&Needed::by(&first).unwrap().first_segment), "{left:?}");
     assert!(left.iter().filter(|name| name.ends_with(".backup")).count() == 1, "{left:?}");
     assert!(other.join("000000010000000000000001").exists());
-    scene.recover(&second_base, &second, &[archive.clone()], &Target::Latest).unwrap();
+    // Unpacked where it recovers, it is not copied again.
+    let unpacked = place.make_restore_dir().unwrap();
+    assert!(std::process::Command::new("cp").arg("-aT").arg(&second_base).arg(&unpacked).status().unwrap().success());
+    scene.recover(&unpacked, &second, std::slice::from_ref(&archive), &Target::Latest).unwrap();
+    assert!(unpacked.join("PG_VERSION").is_file() && !unpacked.join("tripod-restore").exists());
     let error = prune_archive(place, &[Needed { system_identifier: "1".into(), first_segment: "x".into() }]);
     assert!(error.is_err());
     assert_eq!(PostgresPlace::system_identifier(&place.data()).unwrap().to_string(), first.system_identifier);

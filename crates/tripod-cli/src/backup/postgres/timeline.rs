@@ -112,7 +112,7 @@ fn began(
     let mut command = place.stack.client("pg_waldump");
     command.arg("--path").arg(dir).args(["--rmgr=Transaction", "--limit=1"]);
     command.arg(format!("--timeline={timeline}")).arg(format!("--start={fork}"));
-    let said = tool::run(command, Patience { total: Some(LOOK_WITHIN), silent: LOOK_WITHIN }, |_| ())?;
+    let said = tool::run(command, Patience { total: Some(LOOK_WITHIN), silent: LOOK_WITHIN }, |_| Ok(()))?;
     Ok(said.out.lines().find_map(ended_at))
 }
 

@@ -46,9 +46,13 @@ impl Said {
     }
 }
 
-/// Runs `command` to its end and gives `line` each line of its standard error as it comes. One that takes too long is
-/// killed.
-pub(super) fn run(mut command: Command, patience: Patience, mut line: impl FnMut(&str)) -> anyhow::Result<Said> {
+/// Runs `command` to its end and gives `line` each line of its standard error as it comes. One that takes too long, or
+/// says what `line` makes an error of, is killed.
+pub(super) fn run(
+    mut command: Command,
+    patience: Patience,
+    mut line: impl FnMut(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<Said> {
     let name = command.get_program().to_string_lossy().rsplit('/').next().unwrap_or_default().to_owned();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
@@ -68,8 +72,9 @@ pub(super) fn run(mut command: Command, patience: Patience, mut line: impl FnMut
                     kept.push_str(&text);
                     kept.push('\n');
                 }
-                if is_error {
-                    line(&text);
+                if is_error && let Err(error) = line(&text) {
+                    end(&mut child);
+                    return Err(error);
                 }
             }
             Err(RecvTimeoutError::Disconnected) => break,
@@ -104,19 +109,22 @@ fn too_long(child: &mut Child, name: &str, patience: Patience, began: Instant, h
     } else {
         return Ok(());
     };
-    // Best effort: that it took too long is what counts.
-    let _ = child.kill();
-    let _ = child.wait();
+    end(child);
     let hint = "look at the server (`tripod status`) and at the disks, then try again";
     Err(Stop::untrue(format!("{name} {why} and was ended"), hint).into())
+}
+
+/// Best effort: why it is ended is what counts.
+fn end(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 /// Lines that end with a line feed, or with the carriage return of a program that redraws its progress.
 fn read_lines(pipe: Option<impl Read>, is_error: bool, to: &SyncSender<(bool, String)>) {
     let Some(mut pipe) = pipe else { return };
     let (mut buffer, mut line) = ([0_u8; 4096], Vec::new());
-    loop {
-        let Ok(size @ 1..) = pipe.read(&mut buffer) else { break };
+    while let Ok(size @ 1..) = pipe.read(&mut buffer) {
         for byte in buffer.iter().take(size) {
             match byte {
                 b'\n' | b'\r' => {
@@ -169,7 +177,8 @@ mod tests {
         let (long, mut lines) = (Duration::from_secs(60), Vec::new());
         let patience = Patience { total: None, silent: long };
         let said = run(shell("echo out; printf 'a\\rb\\nx: error: c' >&2; exit 3"), patience, |line| {
-            lines.push(line.to_owned())
+            lines.push(line.to_owned());
+            Ok(())
         });
         let said = said.unwrap();
         assert_eq!((said.status.code(), said.out.as_str()), (Some(3), "out\n"));
@@ -185,9 +194,13 @@ mod tests {
             Patience { total: None, silent: Duration::from_millis(50) },
         ] {
             let began = Instant::now();
-            let error = run(shell("exec sleep 600"), patience, |_| ()).unwrap_err();
+            let error = run(shell("exec sleep 600"), patience, |_| Ok(())).unwrap_err();
             assert!(error.to_string().contains("and was ended"), "{error}");
             assert!(began.elapsed() < long);
         }
+        let patience = Patience { total: None, silent: long };
+        let error =
+            run(shell("echo enough >&2; exec sleep 600"), patience, |line| anyhow::bail!("{line}")).unwrap_err();
+        assert_eq!(error.to_string(), "enough");
     }
 }
