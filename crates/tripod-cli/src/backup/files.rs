@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -107,7 +108,7 @@ fn pack_one(source: &Source, dir: &Path, shown: Shown<'_>) -> anyhow::Result<Opt
     };
     let to = stored_at(dir, &source.to);
     let made = (|| -> io::Result<(u64, u64, String)> {
-        let mut out = Summed::new(File::create(&to)?);
+        let mut out = Summed::new(create(&to)?);
         let mut encoder = zstd::stream::write::Encoder::new(&mut out, LEVEL)?;
         encoder.include_checksum(true)?;
         // What grows on is not followed: it would be of a later moment.
@@ -149,7 +150,7 @@ pub(super) fn unpack(
         let (from, to) = (stored_at(dir, &entry.path), place(&entry.path));
         let brought = (|| -> io::Result<Option<&'static str>> {
             let mut stored = Summed::new(File::open(&from)?);
-            let mut out = File::create(&to)?;
+            let mut out = create(&to)?;
             let bytes = io::copy(&mut zstd::stream::read::Decoder::new(&mut stored)?.single_frame(), &mut out)?;
             // What stands behind the frame belongs to the sum.
             io::copy(&mut stored, &mut io::sink())?;
@@ -250,7 +251,7 @@ pub(super) fn clone_all(found: &Found, dir: &Path) -> anyhow::Result<Option<Foun
         if let Some(parent) = path.parent() {
             make_dirs(parent)?;
         }
-        let to = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        let to = create(&path).with_context(|| format!("cannot create {}", path.display()))?;
         if let Err(e) = rustix::fs::ioctl_ficlone(&to, &from) {
             if cloned.files.is_empty() {
                 super::store::remove_dir(dir)?;
@@ -310,9 +311,14 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// For its owner alone.
+fn create(path: &Path) -> io::Result<File> {
+    File::options().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
 /// Writes a file and forces it to disk.
 pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let written = File::create(path).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+    let written = create(path).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 

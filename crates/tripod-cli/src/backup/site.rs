@@ -3,6 +3,7 @@
 //! Constraints: a backup copies files, so it is of the stack in the data directory, and of no other server that a config
 //! may name; one that names another is refused. The directory of backups lies in none that is backed up.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ impl Ground {
         let Some(site) = Site::of(data)? else {
             return Err(Stop::refused(format!("there is no local stack in {}", data.display()), hint).into());
         };
+        refuse_root(site.data_dir())?;
         let servers = site.servers();
         if !(servers.questdb && servers.postgres && servers.redis_events) {
             let what = format!("the stack in {} has not all of QuestDB, PostgreSQL and Redis events", data.display());
@@ -84,6 +86,17 @@ impl Ground {
     pub(crate) fn questdb(&self) -> anyhow::Result<QuestDbHttp> {
         questdb_of(&self.config)
     }
+}
+
+/// A stack that a user has made is that user's: what root would put into it, its servers could not write to.
+fn refuse_root(data: &Path) -> anyhow::Result<()> {
+    let dir = data.join("stack");
+    let owner = std::fs::metadata(&dir).with_context(|| format!("cannot open {}", dir.display()))?.uid();
+    if !rustix::process::geteuid().is_root() || owner == 0 {
+        return Ok(());
+    }
+    let what = format!("the stack in {} is that of user {owner}", data.display());
+    Err(Stop::refused(what, "run it as that user").into())
 }
 
 /// The config of servers of a backup's own. The environment speaks of the stack's, not of these.

@@ -6,7 +6,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -74,8 +74,9 @@ impl Store {
         &self.dir
     }
 
-    /// Takes the lock; refused where another process has it.
+    /// Takes the lock; refused where another process has it, and to root where the backups are a user's.
     pub(crate) fn lock(&self, work: Work) -> anyhow::Result<Lock> {
+        self.refuse_root()?;
         let what = match work {
             Work::Change => "is making, restoring or removing backups",
             Work::Prove => "is proving a backup",
@@ -84,6 +85,16 @@ impl Store {
             let what = format!("another `tripod backup` {what} in {}", self.dir.display());
             Stop::refused(what, "wait for it to end, or end it; its lock ends with it").into()
         })
+    }
+
+    /// What root makes, the user whose stack it is could not read or remove.
+    fn refuse_root(&self) -> anyhow::Result<()> {
+        let owner = std::fs::metadata(&self.dir).with_context(|| format!("cannot open {}", self.dir.display()))?.uid();
+        if !rustix::process::geteuid().is_root() || owner == 0 {
+            return Ok(());
+        }
+        let what = format!("the backups in {} are those of user {owner}", self.dir.display());
+        Err(Stop::refused(what, "run it as that user: what root makes there, the user cannot use").into())
     }
 
     /// Takes the lock; none where another process has it.
