@@ -42,7 +42,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const DAY_AND_MORE: Duration = Duration::from_secs(25 * 3_600);
 /// Where both jump, the bot goes back by this.
 const MINUTES: Duration = Duration::from_secs(120);
-const RECOVER_WITHIN: Duration = Duration::from_secs(60);
+const RECOVER_WITHIN: Duration = Duration::from_secs(120);
 const ASK_WITHIN: Duration = Duration::from_secs(10);
 /// What a look at the servers' clocks tells.
 const CLOCKS: [&str; 3] = ["questdb.clock", "postgres.clock", "redis.clock"];
