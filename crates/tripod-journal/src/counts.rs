@@ -152,7 +152,7 @@ impl CountsFile {
     /// Makes the total the sum over schemas. Between the two stores of counting a crash leaves it one short; any
     /// other contradiction is returned as the total that stood there. Under the writer lock.
     pub(crate) fn settle(&self, lane: usize) -> Option<u64> {
-        let sum = (0..SCHEMAS_MAX).map(|schema| self.recorded_of(lane, schema)).sum::<u64>();
+        let sum = sum_of((0..SCHEMAS_MAX).map(|schema| self.recorded_of(lane, schema)));
         let stood = self.map.word(total_at(lane)).swap(sum, Ordering::AcqRel);
         (stood != sum && stood.checked_add(1) != Some(sum)).then_some(stood)
     }
@@ -186,7 +186,7 @@ impl CountsFile {
         for (schema, count) in recorded.iter().enumerate() {
             self.map.word(recorded_at(lane, schema)).store(*count, Ordering::Relaxed);
         }
-        self.map.word(total_at(lane)).store(recorded.iter().sum(), Ordering::Release);
+        self.map.word(total_at(lane)).store(sum_of(recorded.iter().copied()), Ordering::Release);
     }
 
     /// Dropped records are counted on the disk with each checkpoint: after a power loss the file may know of fewer.
@@ -227,7 +227,7 @@ impl CountsSnapshot {
         let mut contradicts = None;
         for (lane, total) in snapshot.totals.iter_mut().enumerate() {
             let (table, exact) = read_lane(&load, lane);
-            *total = table.iter().sum();
+            *total = sum_of(table.iter().copied());
             if !exact {
                 contradicts = Some(lane);
             }
@@ -290,9 +290,9 @@ pub(crate) fn read_lane(load: &impl Fn(usize) -> u64, lane: usize) -> (Table, bo
         for (index, count) in table.iter_mut().take(in_use).enumerate() {
             *count = load(recorded_at(lane, index));
         }
-        let sum = table.iter().sum::<u64>();
+        let sum = sum_of(table.iter().copied());
         // A counter that was read too late belongs to a record that came after the next total: then it has moved.
-        if load(total_at(lane)) == before && (sum == before || sum == before + 1) {
+        if load(total_at(lane)) == before && (sum == before || sum == before.wrapping_add(1)) {
             return (table, true);
         }
         spin_loop();
@@ -316,4 +316,8 @@ fn check_head(load: impl Fn(usize) -> u64, path: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+/// Wraps: a damaged file may hold any number, and is found by what the sum is compared with.
+fn sum_of(counts: impl Iterator<Item = u64>) -> u64 {
+    counts.fold(0, u64::wrapping_add)
 }

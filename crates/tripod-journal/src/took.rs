@@ -59,7 +59,7 @@ impl Took {
     /// How many were noted.
     #[must_use]
     pub fn noted(&self) -> u64 {
-        self.buckets.iter().sum()
+        self.buckets.iter().copied().fold(0, u64::saturating_add)
     }
 
     /// So many of a thousand took no longer than this, to an eighth; `None` where none was noted.
