@@ -18,7 +18,7 @@ pub(super) fn look(config: &Config) -> anyhow::Result<Vec<Departure>> {
         for class in Importance::ALL {
             let dir = journals.join(class.as_str());
             if dir.join("segments").is_dir() {
-                found.extend(look_at(&dir, class, budget_bytes(config, class)));
+                found.extend(look_at(&dir, class, config.journal.budget_mib(class) << 20));
             }
         }
     }
@@ -30,15 +30,6 @@ pub(super) fn bytes_of_all(config: &Config) -> u64 {
     let dirs: Vec<PathBuf> = journal_dirs(config).unwrap_or_default();
     let each = dirs.iter().flat_map(|dir| Importance::ALL.map(|class| dir.join(class.as_str())));
     each.filter_map(|dir| Inventory::read(&dir).ok()).flat_map(|all| all.segments).map(|segment| segment.bytes).sum()
-}
-
-fn budget_bytes(config: &Config, class: Importance) -> u64 {
-    let mib = match class {
-        Importance::Critical => config.journal.critical_budget_mib,
-        Importance::Standard => config.journal.standard_budget_mib,
-        Importance::Debug => config.journal.debug_budget_mib,
-    };
-    mib << 20
 }
 
 fn look_at(dir: &Path, class: Importance, budget: u64) -> Vec<Departure> {

@@ -16,10 +16,12 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tripod_journal::Cursor;
 
@@ -42,6 +44,9 @@ const LINES_SPARE: usize = 600;
 pub(super) struct Entry {
     /// This machine's clock when the look was asked for.
     pub(super) at_ns: i64,
+    /// The same by a clock that nobody sets; none in a line of an older release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) steady: Option<Steady>,
     /// When the server said it was started: another text is another run.
     pub(super) started: String,
     /// The server's clock at the look.
@@ -53,6 +58,49 @@ pub(super) struct Entry {
     pub(super) tables: BTreeMap<String, Mark>,
     /// The counts that belong to the cursor, by schema id.
     pub(super) tally: BTreeMap<u16, Settled>,
+}
+
+/// The time since the machine was started, and which start that was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Steady {
+    /// The first half of the kernel's boot id.
+    pub(super) boot: u64,
+    pub(super) ms: u64,
+}
+
+/// A moment by both clocks of this machine: the one that people set, and the one that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Moment {
+    pub(super) at: Timestamp,
+    pub(super) steady: Option<Steady>,
+}
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        static BOOT: LazyLock<Option<u64>> = LazyLock::new(|| {
+            let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+            u64::from_str_radix(&id.replace('-', "").get(..16)?.to_ascii_lowercase(), 16).ok()
+        });
+        let since_boot = clock_gettime(ClockId::Boottime);
+        let ms = |time: Timespec| {
+            let seconds = u64::try_from(time.tv_sec).ok()?.checked_mul(1000)?;
+            seconds.checked_add(u64::try_from(time.tv_nsec / 1_000_000).ok()?)
+        };
+        let steady = BOOT.and_then(|boot| Some(Steady { boot, ms: ms(since_boot)? }));
+        Self { at: Timestamp::now(), steady }
+    }
+
+    /// Whether it was at least so long before `later`: by the clock that people set, and where both are of one start of the
+    /// machine by the other too. A clock that was put on makes nothing old.
+    pub(super) fn is_before(self, later: Self, by: Duration) -> bool {
+        let steady = match (self.steady, later.steady) {
+            (Some(this), Some(that)) if this.boot == that.boot => {
+                u128::from(that.ms.saturating_sub(this.ms)) >= by.as_millis()
+            }
+            _ => true,
+        };
+        steady && later.at.checked_sub(by).is_some_and(|limit| self.at <= limit)
+    }
 }
 
 /// One table of a server at one moment.
@@ -75,6 +123,11 @@ impl Entry {
     /// This machine's clock when the look was asked for.
     pub(super) fn at(&self) -> Timestamp {
         Timestamp::from_nanos(self.at_ns).unwrap_or(Timestamp::EPOCH)
+    }
+
+    /// The same by both clocks.
+    pub(super) fn moment(&self) -> Moment {
+        Moment { at: self.at(), steady: self.steady }
     }
 
     /// Whether it says anything that `before` did not.

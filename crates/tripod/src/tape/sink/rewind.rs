@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::history::{Entry, GONE, Mark};
+use super::history::{Entry, GONE, Mark, Moment};
 use crate::value::Timestamp;
 
 /// One of this sink's tables, as a look found it.
@@ -63,8 +63,8 @@ pub(super) struct Back {
 pub(super) struct Known<'a> {
     /// Oldest first.
     pub(super) history: &'a [Entry],
-    /// This machine's clock at the last look that found the history's newest run.
-    pub(super) last_look: Timestamp,
+    /// The last look that found the history's newest run.
+    pub(super) last_look: Moment,
     /// Per table, the newest transaction that rows wait for.
     pub(super) awaited: &'a BTreeMap<String, i64>,
     /// `tape.rewind_s`.
@@ -107,9 +107,8 @@ pub(super) fn judge(known: Known<'_>, seen: &Seen, patient: bool) -> Verdict {
     }
     let fewer = fewer_rows(newest, seen);
     why.extend(fewer.iter().map(|(table, (has, had))| format!("table {table} has {has} rows and had {had}")));
-    let limit = known.last_look.checked_sub(known.rewind).unwrap_or(Timestamp::EPOCH);
     let holds = |entry: &Entry| {
-        entry.at() <= limit
+        entry.moment().is_before(known.last_look, known.rewind)
             && entry.tables.iter().all(|(table, mark)| {
                 // A table that is not there at the moment: judged when it is there again.
                 let Some(found) = seen.tables.get(table) else { return true };
@@ -122,9 +121,10 @@ pub(super) fn judge(known: Known<'_>, seen: &Seen, patient: bool) -> Verdict {
     Verdict::Forgot(Back { entries, why: why.join("; ") })
 }
 
-/// How many entries hold that were made at `since` or before.
+/// How many entries hold that were made at `since` or before: up to the first one behind it, since a clock that went back
+/// gives later ones an earlier time.
 pub(super) fn since(history: &[Entry], since: Timestamp) -> usize {
-    history.iter().rposition(|entry| entry.at() <= since).map_or(0, |at| at + 1)
+    history.iter().position(|entry| entry.at() > since).unwrap_or(history.len())
 }
 
 /// How many entries hold where a table's log behind transaction `txn` is lost.

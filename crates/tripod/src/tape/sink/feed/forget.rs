@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tripod_journal::Cursor;
 
-use super::super::history::{EVERY, Entry, GONE, History, Mark};
+use super::super::history::{EVERY, Entry, GONE, History, Mark, Moment};
 use super::super::rewind::{self, Found, Known, Seen, Verdict};
 use super::super::status::{Rewound, SinkState};
 use super::super::suspension::Suspensions;
@@ -36,7 +36,7 @@ pub(in super::super) struct Memory {
     history: History,
     rewind: Duration,
     /// The last look at the run that the history's newest entry names.
-    last_look: Timestamp,
+    last_look: Moment,
     /// When the next full look is due.
     full_at: Instant,
     /// Since when it is not known whether the server forgot something. Nothing is sent meanwhile.
@@ -46,7 +46,7 @@ pub(in super::super) struct Memory {
     suspensions: Suspensions,
     resume: Vec<Resume>,
     /// What belongs to the running look: when it was asked for, the cursor, the counts.
-    asked: Option<(Timestamp, Cursor, BTreeMap<u16, Settled>)>,
+    asked: Option<(Moment, Cursor, BTreeMap<u16, Settled>)>,
 }
 
 impl Memory {
@@ -61,7 +61,7 @@ impl Memory {
     ) -> Result<Self> {
         let history = History::open(dir, sink, keep, &tally.settled())?;
         Ok(Self {
-            last_look: history.newest().map_or_else(Timestamp::now, Entry::at),
+            last_look: history.newest().map_or_else(Moment::now, Entry::moment),
             history,
             rewind,
             full_at: Instant::now(),
@@ -94,7 +94,7 @@ impl Memory {
         if full {
             self.full_at = now + if self.doubt.is_some() { DOUBT_LOOK } else { EVERY };
         }
-        self.asked = Some((Timestamp::now(), reached.clone(), tally.settled()));
+        self.asked = Some((Moment::now(), reached.clone(), tally.settled()));
         let known = self.history.newest().map(|newest| KnownRun {
             started: newest.started.clone(),
             server_at: newest.server_at.clone(),
@@ -148,8 +148,8 @@ impl Feed {
                 self.memory.last_look = at;
                 let tables = rewind::marks(self.memory.history.newest(), &seen);
                 let Seen { started, server_at, .. } = seen;
-                let at_ns = at.as_nanos();
-                self.memory.history.add(Entry { at_ns, started, server_at, cursor, tables, tally });
+                let (at_ns, steady) = (at.at.as_nanos(), at.steady);
+                self.memory.history.add(Entry { at_ns, steady, started, server_at, cursor, tables, tally });
                 self.tables_go_on(looked)
             }
             Verdict::Later => {
@@ -300,7 +300,7 @@ impl Feed {
     /// The entry from which the next restart is told: what is before the cursor is in the transactions that held. That is
     /// the cursor of the entry gone back to, and not where reading goes on: what lies between and was deleted is in later
     /// transactions or nowhere, and where this run is lost too it must be said again.
-    fn new_run(&mut self, seen: &Seen, at: Timestamp) {
+    fn new_run(&mut self, seen: &Seen, at: Moment) {
         let target = self.memory.history.newest();
         let (cursor, tally) = target.map(|entry| (entry.cursor.clone(), entry.tally.clone())).unwrap_or_default();
         let kept = target.map(|entry| entry.tables.clone()).unwrap_or_default();
@@ -313,7 +313,8 @@ impl Feed {
         }
         self.memory.last_look = at;
         self.memory.history.add(Entry {
-            at_ns: at.as_nanos(),
+            at_ns: at.at.as_nanos(),
+            steady: at.steady,
             started: seen.started.clone(),
             server_at: seen.server_at.clone(),
             cursor,

@@ -7,6 +7,7 @@ const DAY: Duration = Duration::from_hours(24);
 fn entry(second: i64, passed: u64) -> Entry {
     Entry {
         at_ns: second * 1_000_000_000,
+        steady: None,
         started: "s".into(),
         server_at: "2026-01-01T00:00:00Z".into(),
         cursor: Cursor::default(),

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use tripod_journal::Cursor;
 
+use super::super::history::Steady;
 use super::*;
 
 const REWIND: Duration = Duration::from_secs(120);
@@ -14,6 +15,7 @@ fn mark(id: i64, txn: i64, rows: i64) -> Mark {
 fn entry(second: i64, tables: &[(&str, Mark)]) -> Entry {
     Entry {
         at_ns: second * 1_000_000_000,
+        steady: None,
         started: "first".into(),
         server_at: String::new(),
         cursor: Cursor::default(),
@@ -37,8 +39,12 @@ fn seen(started: &str, tables: &[(&str, Found)]) -> Seen {
 }
 
 fn judged(history: &[Entry], seen: &Seen, patient: bool) -> Verdict {
-    let last_look = Timestamp::from_nanos(10_999 * 1_000_000_000).unwrap();
+    let last_look = moment(10_999);
     judge(Known { history, last_look, awaited: &BTreeMap::new(), rewind: REWIND }, seen, patient)
+}
+
+fn moment(second: i64) -> Moment {
+    Moment { at: Timestamp::from_nanos(second * 1_000_000_000).unwrap(), steady: None }
 }
 
 fn back(history: &[Entry], seen: &Seen) -> usize {
@@ -135,7 +141,7 @@ fn a_server_that_is_still_applying_is_waited_for_and_not_for_ever() {
 #[test]
 fn rows_never_wait_for_a_transaction_that_the_server_does_not_have() {
     let awaited = BTreeMap::from([("a".to_owned(), 12)]);
-    let known = Known { history: &[], last_look: Timestamp::now(), awaited: &awaited, rewind: REWIND };
+    let known = Known { history: &[], last_look: Moment::now(), awaited: &awaited, rewind: REWIND };
     assert_eq!(judge(known, &seen("x", &[("a", found(mark(4, 12, 1)))]), true), Verdict::Whole);
     let Verdict::Forgot(back) = judge(known, &seen("x", &[("a", found(mark(4, 11, 1)))]), true) else { panic!() };
     assert!(back.entries == 0 && back.why.contains("transaction 12 of table a"), "{back:?}");
@@ -146,4 +152,36 @@ fn by_hand_it_goes_to_the_entry_at_that_time_or_the_beginning() {
     let history = history();
     let at = |second: i64| Timestamp::from_nanos(second * 1_000_000_000 + 5).unwrap();
     assert_eq!((since(&history, at(9_000)), since(&history, at(10_000)), since(&history, at(20_000))), (0, 1, 1000));
+}
+
+/// One entry a second; the clock that people set is an hour behind up to the last one, and then right.
+#[test]
+fn a_clock_that_was_put_on_makes_nothing_old() {
+    let steady = |n: i64| Some(Steady { boot: 7, ms: u64::try_from(n).unwrap() * 1000 });
+    let mut history: Vec<Entry> =
+        (0..1000).map(|n| Entry { steady: steady(n), ..entry(10_000 + n, &[("a", mark(4, n, n * 10))]) }).collect();
+    let restarted = seen("second", &[("a", found(mark(4, 999, 9_990)))]);
+    let judged = |history: &[Entry], last_look: Moment| {
+        let known = Known { history, last_look, awaited: &BTreeMap::new(), rewind: REWIND };
+        match judge(known, &restarted, true) {
+            Verdict::Forgot(back) => back.entries,
+            other => panic!("{other:?}"),
+        }
+    };
+    let put_on = Moment { steady: steady(999), ..moment(10_999 + 3600) };
+    assert_eq!(judged(&history, put_on), 880, "by the clock that goes on");
+    // Of another start of the machine only the one that people set is known.
+    assert_eq!(judged(&history, Moment { steady: Some(Steady { boot: 8, ms: 0 }), ..put_on }), 1000);
+    // One that went back makes entries from the future: they are not old either.
+    let put_back = Moment { steady: steady(2_000), ..moment(10_500) };
+    assert_eq!(judged(&history, put_back), 381);
+    history[999].at_ns -= 900 * 1_000_000_000;
+    assert_eq!(since(&history, moment(10_400).at), 401, "a later entry with an earlier time is not believed");
+}
+
+#[test]
+fn a_moment_has_both_clocks_and_they_go_on() {
+    let first = Moment::now();
+    assert!(first.steady.is_some(), "the kernel tells neither its boot nor the time since");
+    assert!(first.is_before(Moment::now(), Duration::ZERO) && !first.is_before(Moment::now(), Duration::from_secs(60)));
 }
