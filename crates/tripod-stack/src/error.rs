@@ -50,7 +50,7 @@ pub enum Error {
         there: PathBuf,
     },
     /// Another `up` or `down` works on this data directory.
-    #[error("another `up` or `down` has been working on {path} for {waited:?}", path = path.display())]
+    #[error("another `up`, `down` or restore has been working on {path} for {waited:?}", path = path.display())]
     Busy {
         /// The data directory.
         path: PathBuf,

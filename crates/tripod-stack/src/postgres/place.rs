@@ -32,11 +32,16 @@ impl PostgresPlace {
     ///
     /// # Errors
     /// [`Error::NotOurs`] where there is no stack, or none with a PostgreSQL; [`Error::State`] where what is recorded
-    /// cannot be read.
+    /// cannot be read; [`Error::Missing`] where root looks at a user's stack and finds no programs of its own.
     pub fn of(data_dir: &Path) -> Result<Self> {
         let layout = Layout::of(data_dir)?;
         let stack = Stack::read(&layout)?.filter(|stack| stack.state.servers.postgres);
-        stack.map(|stack| Self { stack }).ok_or_else(|| Error::NotOurs { path: data_dir.to_owned() })
+        let mut stack = stack.ok_or_else(|| Error::NotOurs { path: data_dir.to_owned() })?;
+        if stack.user().is_some() {
+            // Root runs no program that a file of the user's names.
+            stack.find_programs(ServerName::Postgres)?;
+        }
+        Ok(Self { stack })
     }
 
     /// The cluster.
@@ -118,14 +123,14 @@ impl PostgresPlace {
     /// Whether the server's account reads what is in `dir`: it is the caller's own, or in this place.
     #[must_use]
     pub fn reads(&self, dir: &Path) -> bool {
-        let other = self.stack.state.account.clone().or_else(|| self.stack.user());
-        other.is_none() || dir.starts_with(&self.stack.state.places.postgres)
+        self.stack.state.account.is_none() || dir.starts_with(&self.stack.state.places.postgres)
     }
 
     /// An empty directory for a base backup that is to recover. What an earlier restore left there goes.
     ///
     /// # Errors
-    /// [`Error::Busy`] while another `up`, `down` or restore is at work; [`Error::Io`].
+    /// [`Error::Busy`] while another `up`, `down` or restore is at work; [`Error::DataDir`] where the caller is root and the
+    /// stack a user's; [`Error::Io`].
     pub fn make_restore_dir(&self) -> Result<PathBuf> {
         recovery::make_place(&self.stack)
     }

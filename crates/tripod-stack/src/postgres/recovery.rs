@@ -55,8 +55,21 @@ fn log(stack: &Stack) -> PathBuf {
     stack.layout.logs().join("postgres-restore.log")
 }
 
+/// Who the cluster is to belong to, where that is not the caller. Root puts nothing into a directory that a user could
+/// replace by a link meanwhile.
+fn owner(stack: &Stack) -> Result<Option<Account>> {
+    match stack.user() {
+        Some(user) => Err(Error::DataDir {
+            path: stack.layout.home().to_owned(),
+            what: format!("belongs to {}, who alone can restore into it", user.name),
+        }),
+        None => Ok(stack.state.account.clone()),
+    }
+}
+
 /// Makes an empty directory for a cluster; what an earlier restore left goes.
 pub(super) fn make_place(stack: &Stack) -> Result<PathBuf> {
+    owner(stack)?;
     let _lock = Lock::take(&stack.layout, Deadline::after(LOCK_WITHIN))?;
     let place = place(stack);
     end_leftovers(stack);
@@ -76,9 +89,9 @@ pub(super) fn recover(
     let _lock = Lock::take(&stack.layout, Deadline::after(LOCK_WITHIN))?;
     let cluster = place(stack);
     end_leftovers(stack);
-    let owner = stack.state.account.clone().or_else(|| stack.user());
+    let owner = owner(stack)?;
     // A reboot may have taken the sockets' directory.
-    stack.state.places.make(stack.state.account.as_ref(), stack.user().as_ref())?;
+    stack.state.places.make(owner.as_ref(), None)?;
     let own = cluster.join("tripod-restore");
     make_dir(&own, PRIVATE)?;
     let lines: Vec<String> = places.iter().map(|place| Ok(format!("{}\n", line(place)?))).collect::<Result<_>>()?;
@@ -196,6 +209,7 @@ fn give(dir: &Path, owner: &Account) -> Result<()> {
 /// Puts the recovered cluster where the stack's is, whose server is ended; gives where that one is now, if there was one.
 /// Nobody runs the servers afterwards: `up` does, and starts the new one.
 pub(super) fn put_in_place(stack: &Stack) -> Result<Option<PathBuf>> {
+    owner(stack)?;
     let _lock = Lock::take(&stack.layout, Deadline::after(LOCK_WITHIN))?;
     let (cluster, data) = (place(stack), data(stack));
     let setup = |what: String| Error::Setup { server: ServerName::Postgres, what };

@@ -207,8 +207,18 @@ fn gap(missing: &str, last: Option<&str>, target: &Target) -> anyhow::Error {
 
 /// Lets the prepared base backup catch up, and tells where it ended. The stack's own server may run meanwhile.
 ///
-/// When it returns, a whole cluster lies beside the stack's, on a timeline of its own and with the stack's passwords.
+/// When it returns, a whole cluster lies beside the stack's, on a timeline of its own and with the stack's passwords. Where
+/// it fails, nothing does.
 pub(crate) fn recover(place: &PgPlace, prepared: &Prepared, deadline: Duration) -> anyhow::Result<Recovered> {
+    let recovered = try_recover(place, prepared, deadline);
+    if recovered.is_err() {
+        // Empties it, as the next one would; its own words are in the log of the restore.
+        let _ = place.stack.make_restore_dir();
+    }
+    recovered
+}
+
+fn try_recover(place: &PgPlace, prepared: &Prepared, deadline: Duration) -> anyhow::Result<Recovered> {
     let mut settings = vec![("recovery_target_timeline", prepared.chain.timeline().to_string())];
     match &prepared.target {
         Target::Point { name, .. } => settings.push(("recovery_target_name", name.clone())),

@@ -1,148 +1,19 @@
 //! Base backups and restores on real servers. What is there afterwards is asked of the restored server.
 
+mod scene;
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tripod::Timestamp;
 use tripod::postgres::{Login, Postgres};
-use tripod_stack::{PostgresPlace, ServerName, Servers, TestStack};
+use tripod_stack::{PostgresPlace, ServerName};
 
 use super::wal::{self, SegmentSize};
 use super::*;
-
-/// For a machine that builds at the same time.
-const LONG: Duration = Duration::from_secs(60);
-
-struct Scene {
-    stack: TestStack,
-    place: PgPlace,
-    dir: tempfile::TempDir,
-}
-
-impl Scene {
-    fn new() -> Self {
-        let stack = TestStack::start(Servers::only(ServerName::Postgres)).unwrap();
-        let place = PgPlace::of(stack.data_dir()).unwrap();
-        let dir = tempfile::Builder::new().prefix("pg it's \"odd\" $(x) %p ").tempdir().unwrap();
-        let scene = Self { stack, place, dir };
-        scene.sql(
-            "CREATE TABLE public.numbered (n bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp())",
-        );
-        scene
-    }
-
-    fn dir(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn sql(&self, sql: &str) {
-        self.place.ask("prepare", LONG, async |client| Ok(client.batch_execute(sql).await?)).unwrap();
-    }
-
-    fn number(&self, sql: &str) -> i64 {
-        self.place.ask("ask", LONG, async |client| Ok(client.query_one(sql, &[]).await?.try_get(0)?)).unwrap()
-    }
-
-    fn text(&self, sql: &str) -> String {
-        self.place.ask("ask", LONG, async |client| Ok(client.query_one(sql, &[]).await?.try_get(0)?)).unwrap()
-    }
-
-    /// Rows with these numbers, each in a transaction of its own.
-    fn write(&self, numbers: std::ops::RangeInclusive<i64>) {
-        for n in numbers {
-            self.sql(&format!("INSERT INTO public.numbered (n) VALUES ({n})"));
-        }
-    }
-
-    fn rows(&self) -> Vec<i64> {
-        let sql = "SELECT coalesce(array_agg(n ORDER BY n), '{}') FROM public.numbered";
-        self.place.ask("ask", LONG, async |client| Ok(client.query_one(sql, &[]).await?.try_get(0)?)).unwrap()
-    }
-
-    /// The server's clock.
-    fn now(&self) -> Timestamp {
-        let at = |text: String| text.parse().unwrap();
-        at(self.text("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"))
-    }
-
-    fn timeline(&self) -> u32 {
-        let name = self.text("SELECT pg_walfile_name(pg_current_wal_lsn())");
-        u32::from_str_radix(&name[..8], 16).unwrap()
-    }
-
-    fn base(&self, name: &str) -> (PathBuf, BaseBackup) {
-        let into = self.dir(name);
-        let backup = base_backup(&self.place, &into, &mut |_| ()).unwrap();
-        (into, backup)
-    }
-
-    /// All that was written up to now, as a backup takes it.
-    fn collect(&self, backup: &BaseBackup, name: &str) -> PathBuf {
-        let (into, last) = (self.dir(name), switch_and_await_archive(&self.place, LONG).unwrap());
-        assert!(collect_wal(&self.place, &backup.start_lsn, backup.timeline, &last, &into).unwrap() > 0);
-        into
-    }
-
-    /// Restores into this stack, and starts its server on it.
-    fn restore(&self, base: &Path, backup: &BaseBackup, wal: &[PathBuf], target: &Target) -> Recovered {
-        let recovered = self.recover(base, backup, wal, target).unwrap();
-        put_in_place(&self.place).unwrap();
-        self.stack.start_server(ServerName::Postgres).unwrap();
-        recovered
-    }
-
-    fn recover(&self, base: &Path, backup: &BaseBackup, wal: &[PathBuf], target: &Target) -> anyhow::Result<Recovered> {
-        let prepared = prepare_restore(&self.place, base, backup, wal, target)?;
-        recover(&self.place, &prepared, LONG)
-    }
-
-    fn refusal(&self, base: &Path, backup: &BaseBackup, wal: &[PathBuf], target: &Target) -> String {
-        self.recover(base, backup, wal, target).unwrap_err().to_string()
-    }
-}
-
-fn point(name: &str, timeline: u32) -> Target {
-    Target::Point { name: name.to_owned(), timeline }
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + LONG;
-    while !holds() {
-        assert!(Instant::now() < end, "not within {LONG:?}: {what}");
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
-}
-
-fn flip_a_bit(path: &Path, at: usize) {
-    let mut bytes = std::fs::read(path).unwrap();
-    bytes[at] ^= 1;
-    std::fs::write(path, bytes).unwrap();
-}
-
-/// Tells a thread to stop.
-struct Stopping<'a>(&'a AtomicBool);
-
-impl Drop for Stopping<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Writes numbered rows, one transaction each, until it is told to stop.
-fn write_until(config: &config::Postgres, stop: &AtomicBool, last: &AtomicI64) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let postgres = Postgres::open_as(config, Login::Admin, LONG).unwrap();
-        while !stop.load(Ordering::Relaxed) {
-            let n = last.load(Ordering::Relaxed) + 1;
-            let sql = "INSERT INTO public.numbered (n) VALUES ($1)";
-            postgres.call("write", async |client| Ok(client.execute(sql, &[&n]).await?)).await.unwrap();
-            last.store(n, Ordering::Relaxed);
-        }
-    });
-}
+use scene::{LONG, Scene, Stopping, children_with, eventually, flip_a_bit, point, write_until};
 
 #[test]
 fn a_backup_under_writes_is_restored_to_a_point_a_time_and_the_end_row_by_row() {
@@ -297,6 +168,7 @@ fn what_cannot_be_restored_is_refused_in_words_and_the_server_in_place_goes_on()
         assert!(restore_point(place, name).is_err(), "{name:?}");
     }
 
+    assert!(archive::names_in(&place.stack.restore_dir()).unwrap().is_empty(), "what was given up takes no disk");
     // All the time its own server has run, and nothing of the refused ones is in its archive.
     assert_eq!((scene.rows(), scene.timeline()), ((1..=6).collect(), 1));
     switch_and_await_archive(place, LONG).unwrap();
@@ -420,19 +292,6 @@ fn a_killed_copy_leaves_no_backup_and_no_slot() {
     std::fs::write(beside.join("PG_VERSION"), "15").unwrap();
     scene.base("base");
     assert!(!beside.exists());
-}
-
-/// Those that this process has started itself, and not what they have started.
-fn children_with(path: &Path) -> Vec<rustix::process::Pid> {
-    let (path, parent) = (path.as_os_str().as_encoded_bytes(), format!("PPid:\t{}\n", std::process::id()));
-    let carries = |pid: &i32| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        status.contains(&parent) && line.windows(path.len()).any(|window| window == path)
-    };
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).filter(carries);
-    pids.filter_map(rustix::process::Pid::from_raw).collect()
 }
 
 #[test]
