@@ -21,7 +21,7 @@ run: servers build ## from a clean machine to a proven replay of real trades
 	@$(TRIPOD) --data $(DATA) up
 	@$(TRIPOD) --data $(DATA) migrate
 	@$(TRIPOD) --data $(DATA) replay $(SAMPLES)
-	@printf '\nGo on with:\n  %s status\n  make stop\n' "$(TRIPOD)"
+	@printf '\nGo on with:\n  %s status\n  %s monitor\n  make stop\n' "$(TRIPOD)" "$(TRIPOD)"
 
 stop: ## end the local stack; the data stay
 	@if [ -x $(TRIPOD) ]; then $(TRIPOD) --data $(DATA) down; else echo "nothing was built here, so nothing runs"; fi

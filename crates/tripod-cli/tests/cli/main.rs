@@ -16,3 +16,4 @@ mod settings;
 mod sinks;
 mod tokens;
 mod tokens_fetch;
+mod watch;
