@@ -33,6 +33,8 @@ pub(super) struct Backups {
 struct Known {
     finished_at: Option<String>,
     proven_at: Option<String>,
+    /// It was restored, and something differed.
+    refuted: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -57,6 +59,12 @@ impl Backups {
         self.known.values().rev().find_map(|known| known.proven_at.as_deref())
     }
 
+    /// The newest backup that anybody tried to prove differed.
+    pub(super) fn is_refuted(&self) -> bool {
+        let tried = self.known.values().rev().find(|known| known.refuted || known.proven_at.is_some());
+        tried.is_some_and(|known| known.refuted)
+    }
+
     /// Looks again.
     pub(super) fn look(mut self, dir: &Path) -> Self {
         let mut ids = Vec::new();
@@ -75,7 +83,9 @@ impl Backups {
                 known.finished_at = json::<Manifest>(&place.join("manifest.json")).map(|manifest| manifest.finished_at);
             }
             // A later proof takes the place of an earlier one.
-            known.proven_at = json::<Proof>(&place.join("proof.json")).filter(|proof| proof.ok).map(|proof| proof.at);
+            let proof = json::<Proof>(&place.join("proof.json"));
+            known.refuted = proof.as_ref().is_some_and(|proof| !proof.ok);
+            known.proven_at = proof.filter(|proof| proof.ok).map(|proof| proof.at);
         }
         self.running = is_locked(&dir.join(".lock"));
         self
@@ -125,6 +135,11 @@ mod tests {
         let backups = Backups::default().look(dir.path());
         assert_eq!(backups.last(), Some(("20260102T000000Z", Some("2026-01-02T00:00:05Z"))));
         assert_eq!(backups.last_proven_at(), Some("2026-01-01T01:00:00Z"));
+        assert!(backups.is_refuted(), "the newest one differs");
+        write("20260104T000000Z", "manifest.json", r#"{"finished_at":"2026-01-04T00:00:05Z"}"#);
+        write("20260104T000000Z", "proof.json", r#"{"at":"2026-01-04T01:00:00Z","ok":true}"#);
+        assert!(!backups.clone().look(dir.path()).is_refuted(), "a newer one does not");
+        std::fs::remove_dir_all(dir.path().join("20260104T000000Z")).unwrap();
         std::fs::remove_dir_all(dir.path().join("20260101T000000Z")).unwrap();
         let backups = backups.look(dir.path());
         assert_eq!((backups.last_proven_at(), backups.trouble.clone()), (None, None));

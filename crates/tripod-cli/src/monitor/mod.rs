@@ -119,7 +119,7 @@ async fn monitor(arguments: &Monitor, global: &Global, output: Output) -> anyhow
     let token = access.asks_for_a_token();
     tokio::spawn(sample_for_ever(sampler, frames_sender));
     tokio::spawn(http::serve(listener, http::Shared::new(access, frames, history, stop.clone())));
-    tokio::spawn(schedule.run(jobs_sender, stop));
+    let schedule = tokio::spawn(schedule.run(jobs_sender, stop));
     let heartbeat = if works { Some(Heartbeat::start(&config, address, jobs)) } else { None };
     if !works {
         output.say(format!("note: nothing is scheduled here and no heartbeat is sent: {why_not}"));
@@ -130,9 +130,15 @@ async fn monitor(arguments: &Monitor, global: &Global, output: Output) -> anyhow
 
     ended.await;
     stop_sender.send_replace(true);
-    if let Some(heartbeat) = heartbeat {
-        // Without it the component would be missed, which is said by then; it is not worth more of a wait.
-        let _ = tokio::time::timeout(END_WITHIN, heartbeat.stop()).await;
+    // A heartbeat that is not taken is missed in half a minute, which is no more than true.
+    let goodbye = async {
+        if let Some(heartbeat) = heartbeat {
+            heartbeat.stop().await;
+        }
+    };
+    let last = tokio::time::timeout(END_WITHIN, async { tokio::join!(goodbye, schedule) });
+    if last.await.is_err() {
+        tracing::debug!("the last words took too long");
     }
     Ok(Exit::Done)
 }

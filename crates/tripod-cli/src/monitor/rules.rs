@@ -1,7 +1,7 @@
 //! The alerts that the monitor raises by itself: names, severities, what each means.
 //!
 //! Constraints: names are a contract. Prometheus has rules of its own on the metrics, in `ops/`; these are for who looks at
-//! the page, at `/health` or at `tripod status`, and each leads to the same page of what to do. docs/metrics.md is made
+//! the page, at `/health` or at the monitor's log, and each leads to the same page of what to do. docs/metrics.md is made
 //! from this file.
 
 use super::snapshot::Severity;

@@ -17,7 +17,7 @@ use tripod::{Config, Timestamp};
 use super::collect::{EventsFacts, Files, Part, PostgresFacts, PricesFacts, Sources};
 use super::history::History;
 use super::snapshot::{
-    Asked, Backup, Component as ComponentLine, Drill, Job, Journal, LedgerLine, Memory, Price, Prices, Rates, Replica,
+    Alert, Asked, Backup, Component as ComponentLine, Drill, Job, Journal, LedgerLine, Memory, Price, Prices, Rates, Replica,
     Server, SinkLine, Snapshot, Suspended, Tape, TokenChange, Tokens, View, VisibleMs, fine_ms, stamp, whole_ms,
 };
 use super::sse::Frame;
@@ -27,6 +27,8 @@ use crate::output;
 
 /// Components that are shown.
 const COMPONENTS_MAX: usize = 200;
+/// Tables and views of one server.
+const TABLES_MAX: usize = 500;
 /// Characters of a component's details, and of a value in a token's change.
 const DETAIL_CHARS_MAX: usize = 300;
 const VALUE_CHARS_MAX: usize = 60;
@@ -42,6 +44,8 @@ pub(super) struct Sampler {
     /// Whose rows count for the rate of visible ones.
     first_sink: String,
     seq: u64,
+    /// Of the sample before.
+    alerts: Vec<Alert>,
     rates: RatesMeter,
     /// By bot and sink: rows that wait.
     waiting: HashMap<(String, String), Waterline>,
@@ -77,6 +81,7 @@ impl Sampler {
             terms,
             first_sink: first.map(|sink| sink.name.clone()).unwrap_or_default(),
             seq: 0,
+            alerts: Vec::new(),
             rates: RatesMeter::default(),
             waiting: HashMap::new(),
             views: HashMap::new(),
@@ -119,6 +124,8 @@ impl Sampler {
         };
         self.add_servers(&mut snapshot, now);
         snapshot.alerts = self.watchdog.judge(&snapshot, self.terms, now);
+        Watchdog::log(&self.alerts, &snapshot.alerts);
+        self.alerts.clone_from(&snapshot.alerts);
         snapshot.ok = snapshot.alerts.iter().all(|alert| alert.severity != super::snapshot::Severity::Critical);
         let seconds = now.as_millis() / 1_000;
         self.history.lock().unwrap_or_else(PoisonError::into_inner).push(&snapshot, seconds);
@@ -220,7 +227,7 @@ fn standbys(facts: &PostgresFacts) -> Vec<Replica> {
 }
 
 fn tape(sink: &str, look: &TapeLook, lines: &mut HashMap<(String, String), Waterline>, now: Timestamp) -> Tape {
-    let suspended = look.tables.iter().filter(|table| table.suspended);
+    let suspended = look.tables.iter().filter(|table| table.suspended).take(TABLES_MAX);
     lines.retain(|(of, name), _| of != sink || look.views.iter().any(|view| view.name == *name));
     Tape {
         sink: sink.to_owned(),
@@ -228,6 +235,7 @@ fn tape(sink: &str, look: &TapeLook, lines: &mut HashMap<(String, String), Water
         views: look
             .views
             .iter()
+            .take(TABLES_MAX)
             .map(|view| {
                 let line = lines.entry((sink.to_owned(), view.name.clone())).or_default();
                 // At the time of the look: the same one, seen again, is no older.
@@ -236,7 +244,7 @@ fn tape(sink: &str, look: &TapeLook, lines: &mut HashMap<(String, String), Water
             })
             .collect(),
         checkpoint_open_ms: look.checkpoint_since.map(|since| whole_ms(now.since(since))),
-        tables: look.tables.iter().map(|table| table.name.clone()).collect(),
+        tables: look.tables.iter().take(TABLES_MAX).map(|table| table.name.clone()).collect(),
     }
 }
 

@@ -105,6 +105,8 @@ impl Schedule {
     /// What is shown of it.
     pub(super) fn jobs(&self) -> Vec<Job> {
         let files = self.files.borrow();
+        // Also where somebody else ran it.
+        let refuted = |kind| kind == Kind::Verify && files.backups.is_refuted();
         self.states
             .iter()
             .map(|state| Job {
@@ -114,8 +116,11 @@ impl Schedule {
                     Kind::Verify => files.backups.last_proven_at().map(str::to_owned),
                     Kind::Retention => Some(files.retention_at.clone()).filter(|at| !at.is_empty()),
                 },
-                ok: state.ok,
-                detail: state.detail.clone(),
+                ok: if refuted(state.kind) { Some(false) } else { state.ok },
+                detail: match refuted(state.kind) && state.detail.is_empty() {
+                    true => "the newest proof says that a restore differs; `tripod backup ls` names it".to_owned(),
+                    false => state.detail.clone(),
+                },
                 next_at: state.next_at.map(stamp),
             })
             .collect()
@@ -233,7 +238,7 @@ async fn work(kind: Kind, arguments: &[OsString], stop: &mut watch::Receiver<boo
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut command = Command::new(program);
     command.args(arguments).args(kind.command()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.kill_on_drop(true).spawn().context("cannot start it")?;
+    let mut child = command.spawn().context("cannot start it")?;
     let mut stderr = child.stderr.take();
     let mut words = Vec::new();
     let ended = async {
@@ -253,7 +258,9 @@ async fn work(kind: Kind, arguments: &[OsString], stop: &mut watch::Receiver<boo
     };
     let Ok(status) = status else {
         end(&child);
-        let _ = tokio::time::timeout(END_WITHIN, child.wait()).await;
+        if tokio::time::timeout(END_WITHIN, child.wait()).await.is_err() {
+            let _ = child.kill().await;
+        }
         anyhow::bail!("did not end within {} hours and was ended", kind.within().as_secs() / 3_600);
     };
     let status = status.context("cannot wait for it")?;
@@ -272,7 +279,7 @@ async fn work(kind: Kind, arguments: &[OsString], stop: &mut watch::Receiver<boo
     }
 }
 
-/// Asks it to end. What it was doing it can be interrupted in.
+/// Asks it to end, and does not wait: what it was doing it can be interrupted in.
 fn end(child: &Child) {
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {

@@ -301,6 +301,9 @@ pub(crate) struct Alert {
     pub(crate) what: String,
     pub(crate) since: String,
     pub(crate) runbook: String,
+    /// With the id it is the alert's identity; for the log alone.
+    #[serde(skip)]
+    pub(crate) subject: String,
 }
 
 /// RFC 3339 in milliseconds.

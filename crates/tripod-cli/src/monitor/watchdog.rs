@@ -6,13 +6,13 @@
 //!
 //! Picture: snapshot ─▶ findings (rule, subject, words) ─▶ alerts, each with since when it is there
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tripod::Timestamp;
 
 use super::rules::Rule;
-use super::snapshot::{Alert, Server, Snapshot, State, stamp};
+use super::snapshot::{Alert, Server, Severity, Snapshot, State, stamp};
 
 /// A count that grew within this is worth an alert.
 const GREW_WITHIN: Duration = Duration::from_secs(15 * 60);
@@ -76,13 +76,27 @@ impl Watchdog {
         found
             .into_iter()
             .map(|Finding { rule, subject, what }| {
-                let key = (rule, subject);
+                let key = (rule, subject.clone());
                 let since = before.get(&key).copied().unwrap_or(now);
                 self.since.insert(key, since);
                 let (id, severity) = (rule.id(), rule.severity());
-                Alert { id, severity, what, since: stamp(since), runbook: format!("docs/alerts.md#{}", rule.place()) }
+                Alert { id, severity, what, since: stamp(since), subject, runbook: format!("docs/alerts.md#{}", rule.place()) }
             })
             .collect()
+    }
+
+    /// Says in the log what has begun and what is over.
+    pub(super) fn log(before: &[Alert], now: &[Alert]) {
+        for alert in only_in(now, before) {
+            let Alert { id, what, runbook, .. } = alert;
+            match alert.severity {
+                Severity::Critical => tracing::error!(alert = id, what, runbook, "raised"),
+                Severity::Warning => tracing::warn!(alert = id, what, runbook, "raised"),
+            }
+        }
+        for Alert { id, what, since, .. } in only_in(before, now) {
+            tracing::warn!(alert = id, what, since, "is over");
+        }
     }
 
     /// Totals that grew lately. One that is seen for the first time has grown before, or never.
@@ -136,6 +150,12 @@ impl Watchdog {
             found.push(Finding { rule, subject: subject.to_owned(), what: what() });
         }
     }
+}
+
+fn only_in<'a>(these: &'a [Alert], those: &[Alert]) -> impl Iterator<Item = &'a Alert> {
+    let of = |alert: &Alert| (alert.id, alert.subject.clone());
+    let others: BTreeSet<_> = those.iter().map(of).collect();
+    these.iter().filter(move |alert| !others.contains(&of(alert)))
 }
 
 fn say(found: &mut Vec<Finding>, rule: Rule, subject: impl Into<String>, what: impl Into<String>) {

@@ -18,3 +18,4 @@ mod sinks;
 mod tokens;
 mod tokens_fetch;
 mod units;
+mod watch;

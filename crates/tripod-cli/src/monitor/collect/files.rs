@@ -31,7 +31,7 @@ const ALL_EVERY: Duration = Duration::from_secs(5);
 /// Bots that are followed at most.
 const BOTS_MAX: usize = 100;
 /// A look takes at most this part of the time.
-const SHARE: u32 = 25;
+const SHARE: u32 = 50;
 /// Drills that are shown.
 const DRILLS_MAX: usize = 20;
 

@@ -80,6 +80,20 @@ fn an_alert_keeps_its_since_while_it_is_there_and_the_grave_ones_stand_first() {
 }
 
 #[test]
+fn what_is_logged_is_what_has_begun_and_what_is_over() {
+    let (mut watchdog, full) = (Watchdog::default(), samples::full());
+    let first = watchdog.judge(&full, TERMS, at(100));
+    assert_eq!(only_in(&first, &[]).count(), first.len());
+    let mut less = full;
+    less.health.retain(|one| one.status != "failed");
+    less.servers[1].clock_skew_ms = Some(6_000.0);
+    let second = watchdog.judge(&less, TERMS, at(101));
+    assert_eq!(only_in(&second, &first).count(), 0, "other words of the same are nothing new");
+    let over: Vec<_> = only_in(&first, &second).map(|alert| alert.id).collect();
+    assert_eq!(over, ["component-failed"]);
+}
+
+#[test]
 fn what_a_server_that_is_away_does_not_say_is_no_alert() {
     let mut snapshot = samples::quiet();
     for server in &mut snapshot.servers {
