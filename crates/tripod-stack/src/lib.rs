@@ -50,6 +50,6 @@ pub use error::{Error, Result};
 pub use proxy::Proxy;
 pub use server::{ServerName, Servers};
 pub use standby::Standby;
-pub use supervisor::supervise;
+pub use supervisor::{forget_endings, supervise};
 pub use test_stack::{Login, TestStack};
 pub use up::{Options, Owner, UpReport, up};

@@ -11,7 +11,7 @@
 //!          ▼
 //! a node that ended as the primary of replicated events: not before another one is the primary (see `replication`)
 //! any other server that ended: start at once the first time; after that with a pause that doubles up to 30 s,
-//! forgotten when it has lived for a minute
+//! forgotten when it has lived for a minute, or when somebody says so who ended it on purpose
 //! ```
 
 mod lock;
@@ -31,6 +31,7 @@ use crate::server::open_log;
 use crate::state::Stack;
 use crate::{ServerName, endings, process, stop};
 
+use lock::Word;
 pub(crate) use lock::{Place, holder};
 use log::Log;
 
@@ -79,6 +80,17 @@ pub fn supervise(data_dir: &Path) -> Result<()> {
     // Away from the caller's terminal. An error says that this is done already.
     let _ = rustix::process::setsid();
     run(&Layout::of(data_dir)?)
+}
+
+/// Tells the supervisor of the stack in `data_dir` that what ended so far, or ends next, was ended on purpose: it is
+/// started at once, as the first one that ends. Said before a kill it holds for that kill. Where there is no supervisor,
+/// nothing happens.
+///
+/// # Errors
+/// [`Error::Io`] where the directory cannot be opened.
+pub fn forget_endings(data_dir: &Path) -> Result<()> {
+    lock::say(&Layout::of(data_dir)?, Word::Forget);
+    Ok(())
 }
 
 /// [`supervise`] without leaving the caller's session: for a thread of a test.
@@ -130,8 +142,13 @@ fn serve(layout: &Layout, log: &mut Log) -> Result<()> {
         files.extend(watched.iter().filter_map(|one| one.life.as_ref()).map(|life| &life.fd));
         let ready = process::readable(&files, wake.saturating_duration_since(Instant::now()));
         if ready.first() == Some(&true) {
-            log.line(&format!("supervisor {} was asked to go; the servers stay", std::process::id()));
-            return Ok(());
+            match lock::hear(&control) {
+                Word::Go => {
+                    log.line(&format!("supervisor {} was asked to go; the servers stay", std::process::id()));
+                    return Ok(());
+                }
+                Word::Forget => watched.iter_mut().for_each(Watched::forget),
+            }
         }
         for one in &mut watched {
             one.notice_end(&stack, log);
@@ -227,6 +244,12 @@ impl Watched {
         log.line(&format!("{} {last}; starting it again in {:?}", self.server, self.pause));
         self.count(stack, &last, log);
         self.postpone();
+    }
+
+    /// It is not one that keeps dying.
+    fn forget(&mut self) {
+        self.pause = Duration::ZERO;
+        self.start_at = self.start_at.min(Instant::now());
     }
 
     fn count(&self, stack: &Stack, last: &str, log: &mut Log) {

@@ -1,7 +1,9 @@
 //! What one `record()` of an execution (29 of 31 columns) costs its caller, and which part of it is what.
 //!
-//! `cargo bench -p tripod --bench record`. First in runs of 1,000 calls, so that the clock costs nothing; then, paced at
-//! 10,000 a second, each call on its own, with the clock in it (printed beside) and in cold caches, as in a bot.
+//! `cargo bench -p tripod --bench record`. First in runs of 1,000 calls, so that the clock costs nothing: the best run
+//! says what the code costs, the middle one what the machine adds. Then, paced at 10,000 a second, each call on its own,
+//! with the clock in it (printed beside) and in cold caches, as in a bot; what the kernel did to the thread meanwhile
+//! (page faults, taking the processor away) stands beside the calls that took longer than 2 us.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints, and ends at the first surprise")]
 
@@ -52,20 +54,32 @@ fn nanos(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_nanos()).unwrap()
 }
 
-/// The middle of many runs, nanoseconds a call.
-fn in_runs(mut call: impl FnMut(u64)) -> u64 {
+/// Many runs: nanoseconds a call in the best one and in the middle one.
+fn in_runs(mut call: impl FnMut(u64)) -> String {
     let mut times: Vec<u64> = (0..RUNS)
         .map(|run| {
             let started = Instant::now();
             (0..RUN).for_each(|number| call(run * RUN + number));
-            nanos(started) / RUN
+            nanos(started)
         })
         .collect();
     times.sort_unstable();
-    times[times.len() / 2]
+    let at = |index: usize| format!("{}.{}", times[index] / RUN, times[index] % RUN * 10 / RUN);
+    format!("best {} ns, middle {} ns", at(0), at(times.len() / 2))
+}
+
+/// What the kernel did to this thread so far: minor page faults, and times that it was taken off the processor.
+fn suffered() -> (u64, u64) {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/thread-self/{file}")).unwrap();
+    // Behind the name in brackets: state, ppid, pgrp, session, tty, tpgid, flags, minflt.
+    let faults = read("stat").rsplit_once(')').unwrap().1.split_whitespace().nth(7).unwrap().parse().unwrap();
+    let status = read("status");
+    let preempted = status.lines().find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"));
+    (faults, preempted.unwrap().trim().parse().unwrap())
 }
 
 fn paced(name: &str, mut call: impl FnMut(u64)) {
+    let before = suffered();
     let mut next = Instant::now();
     let mut times: Vec<u64> = (0..PACED)
         .map(|number| {
@@ -78,9 +92,18 @@ fn paced(name: &str, mut call: impl FnMut(u64)) {
             nanos(started)
         })
         .collect();
+    let after = suffered();
     times.sort_unstable();
     let at = |per_mille: usize| times[times.len() * per_mille / 1000];
-    println!("{name}, paced: p50 {} ns, p99 {} ns, p99.9 {} ns", at(500), at(990), at(999));
+    let long = times.len() - times.partition_point(|nanos| *nanos <= 2_000);
+    println!(
+        "{name}, paced: p50 {} ns, p99 {} ns, p99.9 {} ns; {long} took longer than 2 us; {} faults, {} times preempted",
+        at(500),
+        at(990),
+        at(999),
+        after.0 - before.0,
+        after.1 - before.1
+    );
 }
 
 fn main() {
@@ -95,9 +118,9 @@ fn main() {
     let len = encode::measure(&row).unwrap();
     let mut room = vec![0; len];
     println!("{len} bytes a row");
-    println!("check and measure: {} ns", in_runs(|_| drop(black_box(encode::measure(black_box(&row))))));
-    println!("write: {} ns", in_runs(|_| drop(black_box(encode::fill(black_box(&row), &mut room)))));
-    println!("record(): {} ns", in_runs(|_| drop(black_box(recorder.record(black_box(&row))))));
+    println!("check and measure: {}", in_runs(|_| drop(black_box(encode::measure(black_box(&row))))));
+    println!("write: {}", in_runs(|_| drop(black_box(encode::fill(black_box(&row), &mut room)))));
+    println!("record(): {}", in_runs(|_| drop(black_box(recorder.record(black_box(&row))))));
     paced("clock alone", |_| {});
     paced("record()", |number| {
         recorder.record(&execution(at, token, number)).unwrap();

@@ -15,7 +15,7 @@ use tripod::events::EventInfo;
 use tripod::health::Component;
 use tripod::ledger::{self, LedgerRow};
 use tripod::settings::AppliedSettings;
-use tripod::tape::SinkStatus;
+use tripod::tape::{RecordTimes, SinkStatus};
 use tripod::{Server, Timestamp};
 
 use crate::args::Global;
@@ -29,6 +29,8 @@ struct Status {
     ledger: Vec<LedgerRow>,
     /// What each sink says, in whatever process it runs.
     sinks: Vec<SinkStatus>,
+    /// What `record()` takes, by class.
+    record: Vec<RecordTimes>,
     streams: Vec<EventInfo>,
     /// What components said last.
     components: Vec<Component>,
@@ -73,15 +75,26 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
         found.extend(waiting);
     }
     found.extend(health::judge(&components, &settings));
-    let sinks = tripod::tape::statuses(&config)?;
+    let (sinks, record) = (tripod::tape::statuses(&config)?, tripod::tape::record_times(&config)?);
     found.extend(sinks::judge(&sinks, &ledger, Timestamp::now()));
     found.extend(rows::retention(&config)?);
     notes.extend(found.notes);
     let alarms = found.alarms;
     let ok = servers.iter().all(|server| server.state == State::Running) && alarms.is_empty();
     let nothing_answers = servers.iter().all(|server| server.state == State::Unreachable);
-    let status =
-        Status { servers, ledger, sinks, streams, components, settings, backup: Backup::default(), alarms, notes, ok };
+    let status = Status {
+        servers,
+        ledger,
+        sinks,
+        record,
+        streams,
+        components,
+        settings,
+        backup: Backup::default(),
+        alarms,
+        notes,
+        ok,
+    };
     output.result(&status, || words::words(&status))?;
     Ok(match (ok, nothing_answers) {
         (true, _) => Exit::Done,

@@ -15,7 +15,7 @@ const LIFE_LEAST: Duration = Duration::from_millis(100);
 const LIFE_MOST: Duration = Duration::from_millis(1500);
 /// From one kill to the other, at most.
 const APART_MOST: Duration = Duration::from_millis(200);
-/// The supervisor pauses up to half a minute before it starts a server that keeps dying.
+/// QuestDB is started, and what it may have forgotten is delivered again, before new rows are.
 const RECOVER_WITHIN: Duration = Duration::from_secs(120);
 const LAST_WORDS: Duration = Duration::from_millis(300);
 

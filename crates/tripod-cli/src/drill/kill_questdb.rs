@@ -1,4 +1,6 @@
-//! QuestDB is killed at random moments under a load that goes on; the stack's supervisor starts it again.
+//! QuestDB is killed at random moments under a load that goes on; the stack's supervisor starts it again, at once each
+//! time: it is told that the server is ended on purpose. Otherwise its pauses, up to half a minute, would be most of what
+//! a long run measures.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,7 @@ use crate::exit::Stop;
 /// QuestDB lives between these two long after rows are visible again.
 const LIFE_LEAST: Duration = Duration::from_millis(100);
 const LIFE_MOST: Duration = Duration::from_millis(2000);
-/// The supervisor pauses up to half a minute before it starts a server that keeps dying.
+/// QuestDB is started, and what it may have forgotten is delivered again, before new rows are.
 const RECOVER_WITHIN: Duration = Duration::from_secs(120);
 /// The load goes on so long after the last round.
 const LAST_WORDS: Duration = Duration::from_millis(300);
@@ -67,5 +69,6 @@ pub(super) fn kill(scene: &Scene) -> anyhow::Result<()> {
     let pid = found.pid.filter(|_| found.state == RunState::Running).context("QuestDB does not run")?;
     let held = hold(pid)?;
     anyhow::ensure!(own()?.pid == Some(pid), "QuestDB was started anew by somebody else meanwhile");
+    tripod_stack::forget_endings(scene.data())?;
     pidfd_send_signal(held, Signal::KILL).context("QuestDB cannot be killed")
 }

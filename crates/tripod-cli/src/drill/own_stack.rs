@@ -48,10 +48,11 @@ impl OwnStack {
         Ok(running && views.len() <= 1)
     }
 
-    /// kill -9.
+    /// kill -9; it is started again at once.
     pub(super) fn kill(&self, server: ServerName) -> anyhow::Result<()> {
         let found = tripod_stack::check(&self.dir)?.into_iter().find(|found| found.name == server);
         let pid = found.and_then(|found| found.pid).with_context(|| format!("{server} does not run"))?;
+        tripod_stack::forget_endings(&self.dir)?;
         super::server::kill_process(pid)
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! supervisor.lock   locked by the holder; a supervisor's process id inside, nothing inside for `up` and `down`
-//! control           fifo: any word in it asks the supervisor to go; it goes between two starts, never in one
+//! control           fifo of lines: `forget` (see `forget_endings`), or `go`; the supervisor goes between two starts, never
+//!                   in one
 //! ```
 
 use std::fs::File;
@@ -29,6 +30,24 @@ const QUIT_GRACE: Duration = Duration::from_secs(5);
 /// Time for a new supervisor to get the place from the `up` that started it.
 const START_GRACE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// More than anybody says at a time.
+const HEARD_BYTES_MAX: usize = 256;
+
+/// What can be said to a supervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Word {
+    Go,
+    Forget,
+}
+
+impl Word {
+    const fn line(self) -> &'static str {
+        match self {
+            Self::Go => "go\n",
+            Self::Forget => "forget\n",
+        }
+    }
+}
 
 /// The supervisor's place, held until this is dropped.
 #[derive(Debug)]
@@ -50,7 +69,7 @@ impl Place {
                 if by_force {
                     kill_holder(layout)?;
                 } else {
-                    ask_to_go(layout);
+                    say(layout, Word::Go);
                 }
                 Ok::<_, Error>(None)
             })
@@ -126,12 +145,23 @@ pub(crate) fn open_control(layout: &Layout) -> Result<OwnedFd> {
     if kind == FileType::Fifo { Ok(fd) } else { Err(rustix::io::Errno::EXIST).during("make fifo", &path) }
 }
 
-/// Best effort: it may not have opened the fifo yet, or may hang; the caller looks whether it goes.
-fn ask_to_go(layout: &Layout) {
+/// Best effort: it may not have opened the fifo yet, or may hang; the caller looks whether it does what it was told.
+pub(crate) fn say(layout: &Layout, word: Word) {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     if let Ok(fd) = rustix::fs::open(layout.control(), flags, Mode::empty()) {
-        let _ = rustix::io::write(&fd, b"go\n");
+        // So few bytes are written whole or not at all.
+        let _ = rustix::io::write(&fd, word.line().as_bytes());
     }
+}
+
+/// What was said since: to go, where that is among it, or where nothing can be read.
+pub(super) fn hear(control: &OwnedFd) -> Word {
+    let mut heard = [0; HEARD_BYTES_MAX];
+    // A word that is cut here is said again: whoever wants the supervisor to go does so until it went.
+    let len = rustix::io::read(control, &mut heard).unwrap_or(0);
+    let heard = heard.get(..len).unwrap_or_default();
+    let go = Word::Go.line().as_bytes();
+    if heard.is_empty() || heard.windows(go.len()).any(|line| line == go) { Word::Go } else { Word::Forget }
 }
 
 fn kill_holder(layout: &Layout) -> Result<()> {

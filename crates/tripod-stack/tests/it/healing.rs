@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use tripod_stack::{RunState, ServerName, Servers, down};
+use tripod_stack::{RunState, ServerName, Servers, down, forget_endings, up};
 
 use crate::scene::{Scene, command_line, eventually, is_root, kill_9, processes_with, questdb_jar};
 
@@ -41,6 +41,31 @@ fn what_is_killed_comes_back_also_under_a_new_supervisor() {
     }
     scene.await_all_running();
     assert_eq!(scene.redis("redis.events", "tripod_bot", "XLEN stream"), ":1");
+}
+
+#[test]
+fn what_was_ended_on_purpose_is_started_at_once_however_often() {
+    let scene = Scene::new();
+    let mut options = scene.options();
+    options.servers = Servers::only(ServerName::RedisPrices);
+    up(&options).unwrap();
+    let kill = || {
+        let before = scene.pid(ServerName::RedisPrices).unwrap();
+        kill_9(before);
+        let another = || scene.pid(ServerName::RedisPrices).is_some_and(|pid| pid != before);
+        eventually("it was started again", another);
+    };
+    for _ in 0..4 {
+        forget_endings(scene.data()).unwrap();
+        kill();
+    }
+    // The last one that was forgiven counts from then on.
+    kill();
+    let log = std::fs::read_to_string(scene.data().join("stack/logs/supervisor.log")).unwrap();
+    let pauses: Vec<_> = log.lines().filter_map(|line| line.split_once("starting it again in ")).collect();
+    let pauses: Vec<_> = pauses.into_iter().map(|(_, pause)| pause).collect();
+    assert_eq!(pauses, ["0ns", "0ns", "0ns", "0ns", "250ms"]);
+    scene.await_all_running();
 }
 
 /// As after a power failure: everything is gone at once, lock and pid files are there, and one of them names a process

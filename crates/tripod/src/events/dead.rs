@@ -61,7 +61,7 @@ pub(super) async fn list(link: &Link, topic: &Topic, limit: usize) -> Result<Vec
     Ok(entries.iter().filter_map(read).collect())
 }
 
-fn read(entry: &Value) -> Option<DeadLetter> {
+pub(super) fn read(entry: &Value) -> Option<DeadLetter> {
     let Value::Array(parts) = entry else { return None };
     let Value::Array(fields) = parts.get(1)? else { return None };
     let field = |name: &str| {

@@ -254,6 +254,12 @@ impl Group {
     }
 }
 
+/// Both parsers, for the fuzzer.
+#[cfg(fuzzing)]
+pub(super) fn parse(reply: &Value) {
+    let _ = (Stream::parse(reply), Group::parse(reply));
+}
+
 /// A field of an XINFO answer, which is a flat list of names and values.
 fn field<T: FromRedisValue>(value: &Value, name: &str) -> Option<T> {
     let Value::Array(parts) = value else { return None };

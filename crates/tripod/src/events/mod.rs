@@ -25,6 +25,8 @@ mod consume;
 mod dead;
 mod entry;
 mod follow;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod inspect;
 mod keep;
 mod publish;

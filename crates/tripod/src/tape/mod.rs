@@ -29,6 +29,7 @@ pub mod schema;
 pub(crate) mod sink;
 pub mod spec;
 pub mod tables;
+mod times;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,6 +48,7 @@ pub use directory::TABLES_MAX;
 pub use recorder::{Recorded, Recorder};
 pub use row::Row;
 pub use sink::{Rewound, SinkState, SinkStatus, SuspendedTable};
+pub use times::{RecordTimes, record_times};
 pub use tripod_derive::Row;
 
 use beside::Reviewer;

@@ -5,11 +5,12 @@
 //!
 //! Operation: claim room in the class's journal for the longest row that the table can have → check and encode straight into
 //! its mapping → publish as much as was used. Only a row that could be very long is measured first, lest the ends of
-//! segments stay empty.
+//! segments stay empty. One call of [`TIMED_EVERY`] is timed, for [`crate::tape::record_times`].
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tripod_journal::AppendError;
 
@@ -22,6 +23,13 @@ use crate::error::{Error, Result};
 
 /// Rows that may be longer than this are measured before they are written.
 const ROOM_BYTES_MAX: usize = 4096;
+/// One of so many calls of a thread is timed: two looks at the clock cost a fifth of a call.
+pub(crate) const TIMED_EVERY: u32 = 1024;
+
+thread_local! {
+    /// Calls of this thread.
+    static CALLS: Cell<u32> = const { Cell::new(0) };
+}
 
 /// What became of a row that was fit to be recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +73,24 @@ impl Recorder {
     ///   wait for [`crate::tape::Tape::trading_allowed`].
     /// - [`Error::Closed`] after the tape was closed.
     pub fn record<R: Row>(&self, row: &R) -> Result<Recorded> {
+        let calls = CALLS.get().wrapping_add(1);
+        CALLS.set(calls);
+        if calls.is_multiple_of(TIMED_EVERY) { self.timed(row) } else { self.keep(row) }
+    }
+
+    #[cold]
+    fn timed<R: Row>(&self, row: &R) -> Result<Recorded> {
+        let started = Instant::now();
+        let recorded = self.keep(row);
+        let took = started.elapsed();
+        if let Some(table) = self.directory.find(R::spec()) {
+            table.journal.note_took(took);
+        }
+        recorded
+    }
+
+    #[inline]
+    fn keep<R: Row>(&self, row: &R) -> Result<Recorded> {
         let spec = R::spec();
         let Some(table) = self.directory.find(spec) else {
             return Err(Error::invalid(&*spec.name, "is not registered; call `Tape::register` for its row type first"));

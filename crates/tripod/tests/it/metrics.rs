@@ -113,8 +113,8 @@ fn every_metric_is_described_and_emitted_in_a_run_and_says_what_is() {
     assert_eq!(told.value("tripod_sink_state sink=main class=critical state=not_running"), Some(1.0));
     let deliverer = Deliverer::open(&config, &config.bot).unwrap();
     assert!(tape.wait_visible(LONG).unwrap(), "{:?}", tape.sinks());
-    // How long those took that were recorded before it ran it cannot know.
-    record(10..20);
+    // How long those took that were recorded before it ran it cannot know. Enough that a call of record() is timed.
+    record(10..1100);
     assert!(tape.wait_visible(LONG).unwrap(), "{:?}", tape.sinks());
     // Its own words are a second old at most; the quantile of the rows comes with them.
     let end = std::time::Instant::now() + LONG;
@@ -132,17 +132,21 @@ fn every_metric_is_described_and_emitted_in_a_run_and_says_what_is() {
         assert_eq!(labels.get(metric.name), Some(&expected), "{} is not emitted so", metric.name);
     }
     assert_eq!(labels.len(), ALL.len(), "something is emitted that is not listed");
-    assert_eq!(told.value("tripod_rows_visible table=attempts sink=main"), Some(20.0));
-    assert_eq!(told.value("tripod_rows_recorded_total table=attempts sink=main"), Some(20.0));
+    assert_eq!(told.value("tripod_rows_visible table=attempts sink=main"), Some(1100.0));
+    assert_eq!(told.value("tripod_rows_recorded_total table=attempts sink=main"), Some(1100.0));
     assert_eq!(told.value("tripod_ledger_adds_up table=attempts sink=main"), Some(1.0));
     assert_eq!(told.value("tripod_sink_state sink=main class=critical state=delivering"), Some(1.0));
     assert_eq!(told.value("tripod_sink_state sink=main class=critical state=not_running"), Some(0.0));
     assert_eq!(told.value("tripod_trading_allowed"), Some(1.0));
+    let took = ["0.5", "0.99", "0.999"]
+        .map(|quantile| told.value(&format!("tripod_record_seconds class=critical quantile={quantile}")).unwrap());
+    assert!(took[0] > 0.0 && took.is_sorted(), "{took:?}");
 
     // From the files alone, as a monitor would.
     let beside = Told::default();
     metrics::with_local_recorder(&beside, || publish(&config).unwrap());
-    assert_eq!(beside.value("tripod_rows_visible table=attempts sink=main"), Some(20.0));
+    assert_eq!(beside.value("tripod_rows_visible table=attempts sink=main"), Some(1100.0));
+    assert_eq!(beside.value("tripod_record_seconds class=critical quantile=0.5"), Some(took[0]), "of the bot's calls");
     assert_eq!(beside.value("tripod_trading_allowed"), None, "only the bot knows");
     drop(deliverer);
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use tripod::events::EventInfo;
 use tripod::ledger::LedgerRow;
+use tripod::tape::RecordTimes;
 
 use super::servers::{ServerStatus, State};
 use super::{Status, health, sinks};
@@ -14,6 +15,7 @@ pub(super) fn words(status: &Status) -> String {
     text += "\n";
     text += &ledger_words(&status.ledger);
     text += &sinks::words(&status.sinks);
+    text += &record_words(&status.record);
     if !status.streams.is_empty() {
         text += "\n";
         text += &streams_words(&status.streams);
@@ -77,6 +79,15 @@ fn ledger_words(ledger: &[LedgerRow]) -> String {
     }
     output::align_right(&mut table, 2..9);
     output::table_text(&table)
+}
+
+fn record_words(times: &[RecordTimes]) -> String {
+    let mut text = String::new();
+    for RecordTimes { class, timed, p50, p99, p999, .. } in times {
+        let class = class.as_str();
+        let _ = writeln!(text, "record() {class}: p50 {p50:?}, p99 {p99:?}, p99.9 {p999:?}, of {timed} calls timed");
+    }
+    text
 }
 
 fn streams_words(streams: &[EventInfo]) -> String {
