@@ -54,6 +54,13 @@ impl Output {
         self.result(document, human)
     }
 
+    /// As [`Output::line`], for a command that goes on by itself: false where nobody reads any more.
+    pub(crate) fn line_to_reader(self, document: &impl Serialize, human: impl FnOnce() -> String) -> anyhow::Result<bool> {
+        let text = if self.json { as_json(document)? } else { harmless(&human()).into_owned() };
+        DOCUMENT_IS_OUT.store(true, Ordering::Relaxed);
+        print_to_reader(&(text + "\n"))
+    }
+
     /// The document of a command that failed; nothing where its own is out already, or none is asked for.
     pub(crate) fn failure(self, message: &str, hint: &str, exit: u8) {
         if !self.json || DOCUMENT_IS_OUT.swap(true, Ordering::Relaxed) {
@@ -94,10 +101,16 @@ impl Output {
 
 /// Writes to stdout; a reader that has gone away is no error.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    print_to_reader(text).map(drop)
+}
+
+/// The same, and whether somebody still reads.
+pub(crate) fn print_to_reader(text: &str) -> anyhow::Result<bool> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("cannot write to stdout"),
     }
 }
 

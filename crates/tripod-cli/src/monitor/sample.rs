@@ -85,11 +85,13 @@ impl Sampler {
 
     /// Samples now.
     pub(super) fn sample(&mut self) -> Frame {
-        let (now, instant) = (Timestamp::now(), Instant::now());
+        let now = Timestamp::now();
         self.seq += 1;
         let (bots, mut snapshot) = {
             let files = self.sources.files.borrow();
             self.rates.note(&files, &self.first_sink);
+            // When it was so: what is seen again is no older.
+            let looked_at = files.looked_at.unwrap_or_else(Instant::now);
             let snapshot = Snapshot {
                 seq: self.seq,
                 at: stamp(now),
@@ -97,7 +99,7 @@ impl Sampler {
                 version: env!("CARGO_PKG_VERSION"),
                 servers: Vec::new(),
                 ledger: ledger(&files.bots),
-                sinks: sinks(&files.bots, &mut self.waiting, now, instant),
+                sinks: sinks(&files.bots, &mut self.waiting, now, looked_at),
                 rates: self.rates.rates,
                 visible_ms: visible(&files.bots),
                 prices: Prices::default(),
@@ -115,7 +117,7 @@ impl Sampler {
             };
             (Arc::clone(&files.bots), snapshot)
         };
-        self.add_servers(&mut snapshot, now, instant);
+        self.add_servers(&mut snapshot, now);
         snapshot.alerts = self.watchdog.judge(&snapshot, self.terms, now);
         snapshot.ok = snapshot.alerts.iter().all(|alert| alert.severity != super::snapshot::Severity::Critical);
         let seconds = now.as_millis() / 1_000;
@@ -123,12 +125,12 @@ impl Sampler {
         Frame::new(snapshot, bots)
     }
 
-    fn add_servers(&mut self, snapshot: &mut Snapshot, now: Timestamp, instant: Instant) {
+    fn add_servers(&mut self, snapshot: &mut Snapshot, now: Timestamp) {
         for (sink, part) in &self.sources.questdb {
             let part = part.borrow();
             snapshot.servers.push(server(&part));
             if let Some(look) = &part.facts {
-                snapshot.tape.push(tape(sink, look, &mut self.views, now, instant));
+                snapshot.tape.push(tape(sink, look, &mut self.views, now));
             }
         }
         {
@@ -223,7 +225,6 @@ fn tape(
     look: &TapeLook,
     lines: &mut HashMap<(String, String), Waterline>,
     now: Timestamp,
-    instant: Instant,
 ) -> Tape {
     let suspended = look.tables.iter().filter(|table| table.suspended);
     lines.retain(|(of, name), _| of != sink || look.views.iter().any(|view| view.name == *name));
@@ -235,7 +236,8 @@ fn tape(
             .iter()
             .map(|view| {
                 let line = lines.entry((sink.to_owned(), view.name.clone())).or_default();
-                let lag = line.note(instant, view.given, view.taken);
+                // At the time of the look: the same one, seen again, is no older.
+                let lag = line.note(look.views_at, view.given, view.taken);
                 View { name: view.name.clone(), invalid: view.invalid.clone(), lag_ms: whole_ms(lag) }
             })
             .collect(),
@@ -291,9 +293,10 @@ fn ledger(bots: &[BotFacts]) -> Vec<LedgerLine> {
 /// How much a state asks for somebody.
 fn weight(state: SinkState) -> u8 {
     match state {
-        SinkState::Delivering => 0,
-        SinkState::Closed => 1,
-        SinkState::Starting => 2,
+        // A class without a row is never answered.
+        SinkState::Starting => 0,
+        SinkState::Delivering => 1,
+        SinkState::Closed => 2,
         SinkState::NotRunning => 3,
         SinkState::Unavailable => 4,
         _ => 5,
@@ -304,7 +307,7 @@ fn sinks(
     bots: &[BotFacts],
     waiting: &mut HashMap<(String, String), Waterline>,
     now: Timestamp,
-    instant: Instant,
+    looked_at: Instant,
 ) -> Vec<SinkLine> {
     let mut lines = Vec::new();
     for bot in bots {
@@ -319,7 +322,7 @@ fn sinks(
             let pending: u64 = rows().map(|row| row.pending).sum();
             let undelivered = bot.journals.iter().flat_map(|journal| &journal.undelivered_bytes);
             let line = waiting.entry((bot.bot.clone(), name.to_owned())).or_default();
-            let age = line.note(instant, recorded, recorded.saturating_sub(pending));
+            let age = line.note(looked_at, recorded, recorded.saturating_sub(pending));
             let silent = statuses.iter().filter(|status| status.pid.is_some()).map(|status| now.since(status.said_at));
             lines.push(SinkLine {
                 bot: bot.bot.clone(),

@@ -31,6 +31,10 @@ fn drill(stack: &TestStack, name: &str, rounds: &str) -> Value {
     assert!(report["recovery_ms"].as_u64() > Some(0), "{report}");
     assert!(report["max_stall_us"].as_u64() > Some(0), "{report}");
     assert!(report["recorded"].as_u64() > Some(1000), "too little to prove anything: {report}");
+    // For the monitor.
+    let records = std::fs::read_to_string(stack.data_dir().join("drills.jsonl")).unwrap();
+    let last: Value = serde_json::from_str(records.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["drill"], &last["ok"], &last["lost"], &last["doubled"]), (&json!(name), &json!(true), &json!(0), &json!(0)));
     report
 }
 

@@ -10,7 +10,7 @@ fn help_lists_what_works_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     insta::assert_snapshot!("help", run(dir.path(), &["--help"]).golden(dir.path()));
     for command in [
-        "up", "down", "status", "migrate", "replay", "tape", "journal", "deliver", "drill", "bench", "tokens",
+        "up", "down", "status", "monitor", "migrate", "replay", "tape", "journal", "deliver", "drill", "bench", "tokens",
         "events", "settings", "prices", "signals", "config",
     ] {
         insta::assert_snapshot!(format!("help-{command}"), run(dir.path(), &[command, "--help"]).golden(dir.path()));
@@ -80,6 +80,7 @@ fn every_command_says_what_to_do_where_there_is_no_stack() {
         &["tape", "ls"],
         &["journal", "verify"],
         &["deliver"],
+        &["monitor"],
         &["drill", "run", "kill-bot"],
         &["bench", "tape"],
         &["bench", "prices"],

@@ -6,6 +6,7 @@ mod drill;
 mod events;
 mod golden;
 mod input;
+mod monitor;
 mod prices;
 mod reads;
 mod retention;

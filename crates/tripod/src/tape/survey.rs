@@ -58,8 +58,10 @@ pub struct TapeLook {
     pub clock_skew: Option<Duration>,
     /// Its tables.
     pub tables: Vec<TableProgress>,
-    /// Its views; as old as [`ALL_EVERY`] looks.
+    /// Its views, as they were at `views_at`: up to four looks ago.
     pub views: Vec<ViewProgress>,
+    /// When they were looked at.
+    pub views_at: Instant,
     /// Since when a checkpoint is open; as old as the views. Where the server does not say since when: the epoch.
     pub checkpoint_since: Option<Timestamp>,
 }
@@ -71,6 +73,7 @@ pub struct TapeSurvey {
     version: Option<String>,
     looks: u32,
     views: Vec<ViewProgress>,
+    views_at: Instant,
     checkpoint_since: Option<Timestamp>,
 }
 
@@ -78,7 +81,7 @@ impl TapeSurvey {
     /// Of one server; nothing is asked yet. `http`'s timeout is each statement's deadline.
     #[must_use]
     pub fn new(http: QuestDbHttp) -> Self {
-        Self { http, version: None, looks: 0, views: Vec::new(), checkpoint_since: None }
+        Self { http, version: None, looks: 0, views: Vec::new(), views_at: Instant::now(), checkpoint_since: None }
     }
 
     /// Looks once.
@@ -115,6 +118,7 @@ impl TapeSurvey {
                     given: view.at_txn.saturating_add(view.behind),
                 })
                 .collect();
+            self.views_at = Instant::now();
             self.checkpoint_since = checkpoint(&self.http)?;
         }
         self.looks = self.looks.wrapping_add(1);
@@ -125,6 +129,7 @@ impl TapeSurvey {
             clock_skew: theirs.map(|theirs| skew(asked_at, theirs, answered_at)),
             tables,
             views: self.views.clone(),
+            views_at: self.views_at,
             checkpoint_since: self.checkpoint_since,
         })
     }

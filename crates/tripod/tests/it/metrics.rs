@@ -109,8 +109,8 @@ fn every_metric_is_described_and_emitted_in_a_run_and_says_what_is() {
         describe();
         tape.publish().unwrap();
     });
-    assert_eq!(told.value("tripod_rows_pending table=attempts sink=main"), Some(10.0));
-    assert_eq!(told.value("tripod_sink_state sink=main class=critical state=not_running"), Some(1.0));
+    assert_eq!(told.value("tripod_rows_pending bot=metrics table=attempts sink=main"), Some(10.0));
+    assert_eq!(told.value("tripod_sink_state bot=metrics sink=main class=critical state=not_running"), Some(1.0));
     let deliverer = Deliverer::open(&config, &config.bot).unwrap();
     assert!(tape.wait_visible(LONG).unwrap(), "{:?}", tape.sinks());
     // How long those took that were recorded before it ran it cannot know.
@@ -132,17 +132,17 @@ fn every_metric_is_described_and_emitted_in_a_run_and_says_what_is() {
         assert_eq!(labels.get(metric.name), Some(&expected), "{} is not emitted so", metric.name);
     }
     assert_eq!(labels.len(), ALL.len(), "something is emitted that is not listed");
-    assert_eq!(told.value("tripod_rows_visible table=attempts sink=main"), Some(20.0));
-    assert_eq!(told.value("tripod_rows_recorded_total table=attempts sink=main"), Some(20.0));
-    assert_eq!(told.value("tripod_ledger_adds_up table=attempts sink=main"), Some(1.0));
-    assert_eq!(told.value("tripod_sink_state sink=main class=critical state=delivering"), Some(1.0));
-    assert_eq!(told.value("tripod_sink_state sink=main class=critical state=not_running"), Some(0.0));
-    assert_eq!(told.value("tripod_trading_allowed"), Some(1.0));
+    assert_eq!(told.value("tripod_rows_visible bot=metrics table=attempts sink=main"), Some(20.0));
+    assert_eq!(told.value("tripod_rows_recorded_total bot=metrics table=attempts sink=main"), Some(20.0));
+    assert_eq!(told.value("tripod_ledger_adds_up bot=metrics table=attempts sink=main"), Some(1.0));
+    assert_eq!(told.value("tripod_sink_state bot=metrics sink=main class=critical state=delivering"), Some(1.0));
+    assert_eq!(told.value("tripod_sink_state bot=metrics sink=main class=critical state=not_running"), Some(0.0));
+    assert_eq!(told.value("tripod_trading_allowed bot=metrics"), Some(1.0));
 
     // From the files alone, as a monitor would.
     let beside = Told::default();
     metrics::with_local_recorder(&beside, || publish(&config).unwrap());
-    assert_eq!(beside.value("tripod_rows_visible table=attempts sink=main"), Some(20.0));
-    assert_eq!(beside.value("tripod_trading_allowed"), None, "only the bot knows");
+    assert_eq!(beside.value("tripod_rows_visible bot=metrics table=attempts sink=main"), Some(20.0));
+    assert_eq!(beside.value("tripod_trading_allowed bot=metrics"), None, "only the bot knows");
     drop(deliverer);
 }

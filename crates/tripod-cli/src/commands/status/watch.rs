@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use console::Term;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
@@ -91,7 +92,9 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
     ticks.tick().await;
     let mut shown = None;
     let exit = loop {
-        show(way, &status, &mut shown, output)?;
+        if !show(way, &status, &mut shown, output)? || nobody_reads() {
+            break status.exit();
+        }
         let next = async {
             ticks.tick().await;
             look(global).await
@@ -114,23 +117,32 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
     Ok(exit)
 }
 
-fn show(way: Way, status: &Status, shown: &mut Option<Value>, output: Output) -> anyhow::Result<()> {
+/// The other end of the pipe is closed: where nothing changes, nothing is written that would tell.
+fn nobody_reads() -> bool {
+    let stdout = stdout();
+    let mut end = [PollFd::new(&stdout, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut end, Some(&at_once)).is_ok() && end[0].revents().contains(PollFlags::ERR)
+}
+
+/// False where nobody looks any more.
+fn show(way: Way, status: &Status, shown: &mut Option<Value>, output: Output) -> anyhow::Result<bool> {
     match way {
-        Way::Documents => output.line(status, String::new),
+        Way::Documents => output.line_to_reader(status, String::new),
         Way::Terminal => {
             let (rows, columns) = Term::stdout().size();
             let text = output::harmless(&words::words(status)).into_owned();
-            output::print(&frame(&text, usize::from(rows), usize::from(columns)))
+            output::print_to_reader(&frame(&text, usize::from(rows), usize::from(columns)))
         }
         Way::Changes => {
             let mut now = serde_json::to_value(status).context("the status has no JSON form")?;
             calm(&mut now);
             if shown.as_ref() == Some(&now) {
-                return Ok(());
+                return Ok(true);
             }
             let first = shown.replace(now).is_none();
             let separator = if first { "" } else { "\n" };
-            output.line(status, || format!("{separator}{}", words::words(status)))
+            output.line_to_reader(status, || format!("{separator}{}", words::words(status)))
         }
     }
 }
