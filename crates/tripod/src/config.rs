@@ -11,8 +11,8 @@
 //! ```
 //! Later wins. Lists of tables are addressed by number: `TRIPOD__QUESTDB__0__HTTP=10.0.0.5:9000`.
 
-mod environment;
 mod backup;
+mod environment;
 mod journal;
 mod live;
 mod monitor;

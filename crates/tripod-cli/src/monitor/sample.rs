@@ -17,8 +17,9 @@ use tripod::{Config, Timestamp};
 use super::collect::{EventsFacts, Files, Part, PostgresFacts, PricesFacts, Sources};
 use super::history::History;
 use super::snapshot::{
-    Alert, Asked, Backup, Component as ComponentLine, Drill, Job, Journal, LedgerLine, Memory, Price, Prices, Rates, Replica,
-    Server, SinkLine, Snapshot, Suspended, Tape, TokenChange, Tokens, View, VisibleMs, fine_ms, stamp, whole_ms,
+    Alert, Asked, Backup, Component as ComponentLine, Drill, Job, Journal, LedgerLine, Memory, Price, Prices, Rates,
+    Replica, Server, SinkLine, Snapshot, Suspended, Tape, TokenChange, Tokens, View, VisibleMs, fine_ms, stamp,
+    whole_ms,
 };
 use super::sse::Frame;
 use super::watchdog::{Terms, Watchdog};

@@ -80,7 +80,14 @@ impl Watchdog {
                 let since = before.get(&key).copied().unwrap_or(now);
                 self.since.insert(key, since);
                 let (id, severity) = (rule.id(), rule.severity());
-                Alert { id, severity, what, since: stamp(since), subject, runbook: format!("docs/alerts.md#{}", rule.place()) }
+                Alert {
+                    id,
+                    severity,
+                    what,
+                    since: stamp(since),
+                    subject,
+                    runbook: format!("docs/alerts.md#{}", rule.place()),
+                }
             })
             .collect()
     }

@@ -69,7 +69,12 @@ fn status_watch_on_a_terminal_writes_over_itself_and_gives_it_back() {
     let stack = lonely();
     let line = format!("{} --data {} status --watch", env!("CARGO_BIN_EXE_tripod"), stack.data_dir().display());
     let mut script = std::process::Command::new("script");
-    script.envs(NOBODY).args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    script
+        .envs(NOBODY)
+        .args(["-qec", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     let mut child = script.spawn().unwrap();
     let mut out = child.stdout.take().unwrap();
     let (mut seen, mut buffer) = (String::new(), [0; 4096]);
@@ -84,6 +89,7 @@ fn status_watch_on_a_terminal_writes_over_itself_and_gives_it_back() {
     child.stdin.take().unwrap().write_all(&[3]).unwrap();
     out.read_to_string(&mut seen).unwrap();
     child.wait().unwrap();
-    let (_, after) = seen.rsplit_once("\u{1b}[?1049l").unwrap_or_else(|| panic!("the terminal is not given back: {seen:?}"));
+    let (_, after) =
+        seen.rsplit_once("\u{1b}[?1049l").unwrap_or_else(|| panic!("the terminal is not given back: {seen:?}"));
     assert!(after.contains("redis-prices") && after.contains("something is wrong"), "{after:?}");
 }

@@ -33,8 +33,15 @@ const TIME_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7
  * @property {(index: number | null) => void} onCursor index into the data, null when the pointer has left
  */
 
-/** A time axis by the clock on the wall, 24 hours; seconds only where ticks are closer than a minute. */
-const timeAxis = (/** @type {uPlot} */ _plot, /** @type {number[]} */ splits, /** @type {number} */ _axis, /** @type {number} */ _space, /** @type {number} */ step) =>
+/**
+ * A time axis by the clock on the wall, 24 hours; seconds only where ticks are closer than a minute.
+ * @param {uPlot} _plot
+ * @param {number[]} splits
+ * @param {number} _axis
+ * @param {number} _space
+ * @param {number} step
+ */
+const timeAxis = (_plot, splits, _axis, _space, step) =>
   splits.map((second) => (step < 60 ? clock(second * 1000) : clock(second * 1000).slice(0, 5)));
 
 /** Axes, grid and time scale: the same in all charts. @param {() => [number, number]} range @param {number} left width of the left axis */

@@ -82,7 +82,8 @@ function problems(snapshot) {
   for (const sink of snapshot.sinks.filter((sink) => levelOf(sink.state) === "bad")) {
     // A sink whose server is away is said by the server.
     if (sink.state === "unavailable" && away.some((server) => server.kind === "questdb")) continue;
-    found.push({ level: sink.required === false ? "warn" : "bad", lead: `Sink ${sink.name ?? ""}: ${wordFor(sink.state)}`, detail: sink.detail ?? "" });
+    const level = sink.required === false ? "warn" : "bad";
+    found.push({ level, lead: `Sink ${sink.name ?? ""}: ${wordFor(sink.state)}`, detail: sink.detail ?? "" });
   }
   for (const one of snapshot.health.filter((one) => levelOf(one.status) === "bad")) {
     const word = wordFor(one.status);
@@ -161,7 +162,8 @@ export function headline(snapshot) {
 export function lostHeadline({ lastAt, silentMs, refused }) {
   if (refused) {
     const lead = "The monitor wants its token";
-    return { level: "bad", lead, detail: "Open its address once with /?token=… behind it; the token is the one of [monitor] in its config", spoken: lead };
+    const detail = "Open its address once with /?token=… behind it; the token is the one of [monitor] in its config";
+    return { level: "bad", lead, detail, spoken: lead };
   }
   const lead = lastAt === null ? "No word from the monitor yet" : `No word from the monitor since ${clock(lastAt)}`;
   const shown = lastAt === null ? "" : `Silent for ${duration(silentMs)}. What stands below is what was known then. `;

@@ -31,10 +31,15 @@ export function alerts(snapshot, view) {
       return html`<li class="alert" data-level=${level}>
         ${state(level, alert.severity ?? "alert")}
         <p class="alert-what">${alert.what ?? alert.id ?? "an alert without words"}</p>
-        <p class="alert-since">since ${time(alert.since, view.now)}${since === null ? nothing : html` <span class="muted">(${duration(view.now - since)})</span>`}</p>
+        <p class="alert-since">
+          since ${time(alert.since, view.now)}
+          ${since === null ? nothing : html`<span class="muted">(${duration(view.now - since)})</span>`}
+        </p>
         <p class="alert-do">
           ${href !== null
-            ? html`<a href=${href} target="_blank" rel="noopener">What to do<span class="hidden"> about ${alert.id ?? "it"}, opens in a new tab</span></a>`
+            ? html`<a href=${href} target="_blank" rel="noopener"
+                >What to do<span class="hidden"> about ${alert.id ?? "it"}, opens in a new tab</span></a
+              >`
             : html`<span class="mono muted">${alert.runbook ?? ""}</span>`}
         </p>
       </li>`;

@@ -1,7 +1,7 @@
 // The last backup and when it was last proven by a restore; the drills and what they found.
 
 import { html, nothing } from "lit-html";
-import { UNKNOWN, count, duration, parseTime } from "../format.js";
+import { UNKNOWN, ago, count, parseTime } from "../format.js";
 import { empty, firstOf, state, time } from "../view.js";
 
 const DRILLS_MOST = 6;
@@ -19,7 +19,10 @@ export function backups(snapshot, view) {
         </div>
         <dl class="facts facts-wide">
           <div><dt>made</dt><dd>${time(at, view.now)}</dd></div>
-          <div><dt>last proven</dt><dd>${time(provenAt, view.now)}${proven === null ? nothing : html` <span class="muted">${duration(view.now - proven)} ago</span>`}</dd></div>
+          <div>
+            <dt>last proven</dt>
+            <dd>${time(provenAt, view.now)} ${proven === null ? nothing : html`<span class="muted">${ago(view.now - proven)}</span>`}</dd>
+          </div>
         </dl>`}
     ${running ? html`<p class="detail">${typeof running === "string" ? running : "A backup"} is running now.</p>` : nothing}
   `;

@@ -12,7 +12,15 @@ import { summary } from "../runs.js";
 /** @typedef {import("../contract.js").SeriesName} SeriesName */
 /** @typedef {import("../contract.js").HistoryColumns} HistoryColumns */
 /** @typedef {import("../chart.js").Line & { series: SeriesName }} Drawn */
-/** @typedef {{ id: string, title: string, lines: Drawn[], least: number, short: (value: number) => string, exact: (value: number) => string }} Figure */
+/**
+ * @typedef {object} Figure
+ * @property {string} id
+ * @property {string} title
+ * @property {Drawn[]} lines
+ * @property {number} least the scale reaches so far at least
+ * @property {(value: number) => string} short for the axis
+ * @property {(value: number) => string} exact for the figure above the lines
+ */
 
 /** @type {Figure[]} */
 const FIGURES = [

@@ -60,7 +60,8 @@ function sum(sink, rows, named) {
       <div class="term term-first"><dt>recorded</dt><dd>${count(total(rows, "recorded"))}</dd></div>
       ${TERMS.map((term, index) => {
         const value = total(rows, term);
-        return html`<div class="term"><dt>${term}</dt><dd><span class="operator" aria-hidden="true">${index === 0 ? "=" : "+"}</span>${cell(term, value)}</dd></div>`;
+        const operator = html`<span class="operator" aria-hidden="true">${index === 0 ? "=" : "+"}</span>`;
+        return html`<div class="term"><dt>${term}</dt><dd>${operator}${cell(term, value)}</dd></div>`;
       })}
     </dl>
     <p class="verdict">${verdict(addsUp(rows))}</p>

@@ -11,7 +11,10 @@ export function sinks(snapshot) {
   return html`<ul class="rows">
     ${snapshot.sinks.map(
       (sink) => html`<li class="row">
-        <div class="row-head"><h3>${sink.name ?? UNKNOWN} <span class="muted">${sink.bot ?? ""}${sink.required === false ? " · optional" : ""}</span></h3>${state(levelOf(sink.state), wordFor(sink.state))}</div>
+        <div class="row-head">
+          <h3>${sink.name ?? UNKNOWN} <span class="muted">${sink.bot ?? ""}${sink.required === false ? " · optional" : ""}</span></h3>
+          ${state(levelOf(sink.state), wordFor(sink.state))}
+        </div>
         <dl class="facts facts-wide">
           <div><dt>waiting</dt><dd>${count(sink.backlog_rows)}<span class="unit"> rows</span></dd></div>
           <div><dt>on disk</dt><dd>${bytes(sink.backlog_bytes)}</dd></div>

@@ -29,7 +29,7 @@ function one(tape) {
       ${wrong ? state("bad", "needs somebody") : lag !== null && lag > LAG_MOST_MS ? state("warn", "views behind") : state("ok", "all tables apply")}
     </div>
     <dl class="facts facts-wide">
-      <div><dt>views</dt><dd>${tape.views.length === 0 ? "none" : `${tape.views.length}${lag === null ? "" : `, at most ${duration(lag)} behind`}`}</dd></div>
+      <div><dt>views</dt><dd>${tape.views.length === 0 ? "none" : tape.views.length}${lag === null ? "" : `, at most ${duration(lag)} behind`}</dd></div>
       ${tape.checkpoint_open_ms === null ? nothing : html`<div><dt>checkpoint open</dt><dd>${duration(tape.checkpoint_open_ms)}</dd></div>`}
     </dl>
     ${tape.suspended.length === 0
@@ -41,7 +41,8 @@ function one(tape) {
     ${invalid.length === 0
       ? nothing
       : html`<p class="detail">
-          ${state("bad", `${counted(invalid.length, "view")} invalid`)}: ${invalid.map((view) => `${view.name ?? UNKNOWN} (${view.invalid})`).join(", ")}
+          ${state("bad", `${counted(invalid.length, "view")} invalid`)}:
+          ${invalid.map((view) => `${view.name ?? UNKNOWN} (${view.invalid})`).join(", ")}
         </p>`}
   </li>`;
 }

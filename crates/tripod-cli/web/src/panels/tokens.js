@@ -12,6 +12,7 @@ export function tokens(snapshot, view) {
   if (!total && changes.length === 0) return empty("No token is known yet: tripod tokens import brings them.");
   const share = (/** @type {number | null} */ part) =>
     isNumber(part) && isNumber(total) && total > 0 ? Math.min(100, Math.max(0, (part / total) * 100)) : 0;
+  const part = (/** @type {number | null} */ value, /** @type {string} */ name) => ({ share: share(value), name });
   const judged = [tradable, costly, refused].some(isNumber);
   const { shown, more } = firstOf(view, "changes", changes, CHANGES_MOST);
   return html`
@@ -23,7 +24,7 @@ export function tokens(snapshot, view) {
       ` : nothing}
       <div><dt>${judged ? "all" : "known"}</dt><dd>${count(total)}</dd></div>
     </dl>
-    ${!judged ? nothing : bar([{ share: share(tradable), name: "ok" }, { share: share(costly), name: "warn" }, { share: share(refused), name: "bad" }])}
+    ${judged ? bar([part(tradable, "ok"), part(costly, "warn"), part(refused, "bad")]) : nothing}
     ${changes.length === 0
       ? empty("Nothing changed lately.")
       : html`<ul class="log" aria-label="Recent changes of tokens">
