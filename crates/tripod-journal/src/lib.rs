@@ -78,6 +78,8 @@ mod cursor;
 mod disk;
 mod error;
 mod format;
+#[allow(unsafe_code)] // One advice to the kernel, which changes no byte.
+mod huge;
 mod inspect;
 mod keeper;
 mod lane;
@@ -108,6 +110,7 @@ pub use catalog::{Catalog, Entry, SCHEMA_NAME_BYTES_MAX, SCHEMAS_MAX, SchemaId};
 pub use counts::Counts;
 pub use cursor::{Cursor, Position};
 pub use error::{AppendError, Error};
+pub use huge::prefer_huge_pages;
 pub use inspect::{Inventory, Segment, SegmentState, SinkProgress, Verified, verify};
 pub use options::{LANES_MAX, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Sync};
 pub use reader::{Damage, Record, Sink};

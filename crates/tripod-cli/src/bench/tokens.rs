@@ -3,14 +3,17 @@
 //! Constraints: on the own stack's PostgreSQL, in a database of its own that is dropped at the end, also where it fails.
 //! Beside a figure stands what the server does without Tripod in the same run: a plain binary COPY of the very bytes that
 //! the store holds afterwards, into empty tables with the same columns, checks and keys; `pgbench -S` over as many rows. A
-//! clock reading around one call measures that call and the clock. It is no test: a missed bar is printed as missed, and
+//! clock reading around one call measures that call and the clock. A read of one token of a million stands beside a read of
+//! one line of as much memory: less than that no read can take. It is no test: a missed bar is printed as missed, and
 //! the exit code is 0.
 //!
 //! ```text
 //! decode ─▶ bulk upsert, COPY, COPY, bulk upsert, … ─▶ fill to a million ─▶ open the cache ─▶ get ─▶ lookups, pgbench
 //! ```
 
+mod lookups;
 mod pgbench;
+mod reads;
 mod rig;
 mod sample;
 
@@ -33,18 +36,17 @@ const TOKENS: u32 = 1_000_000;
 /// Mints of one turn of the bulk upsert.
 const BULK_MINTS: u32 = 100_000;
 const BULK_TURNS: u32 = 3;
-const GETS: u32 = 2_000_000;
+/// Tokens that a bot has at hand.
+const HOT: usize = 1_000;
 const DECODES: u32 = 200_000;
 const OPENINGS: u32 = 3;
-const LOOKUP_TASKS: u32 = 4;
-const LOOKUP_WITHIN: Duration = Duration::from_secs(8);
 /// The cache's own default is the promise; a figure that misses its bar is still a figure.
 const FILL_WITHIN: Duration = Duration::from_secs(120);
 
 /// Runs all of it.
 pub(crate) fn tokens(global: &Global, bar: &ProgressBar) -> anyhow::Result<Report> {
+    // As many threads as a bot's runtime has unless it says otherwise: one for each core.
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(LOOKUP_TASKS.try_into()?)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
@@ -101,23 +103,11 @@ async fn measure(rig: &Rig, bar: &ProgressBar) -> anyhow::Result<Report> {
     results.push(Figure::plain("start_to_ready", median, "ms").most(5_000).best(2_000).turns(opened));
     let cache = cache.context("no cache was opened")?;
     bar.set_message("reading from memory");
-    let nanos = gets(&cache, &mints)?;
-    let gets_note = format!("{GETS} reads of {} mints of {TOKENS}", mints.len());
-    results.push(Figure::plain("get_p50", nanos.value_at_quantile(0.5), "ns").most(60).note(gets_note));
-    results.push(Figure::plain("get_p999", nanos.value_at_quantile(0.999), "ns").most(1_000));
+    results.extend(gets(&cache, &mints)?);
     drop(cache);
 
-    bar.set_message("lookups");
-    let (micros, per_second) = lookups(&store, &mints).await?;
-    results.push(Figure::plain("lookup_p50", micros.value_at_quantile(0.5), "us"));
-    results.push(Figure::plain("lookup_p99", micros.value_at_quantile(0.99), "us").most(1_000));
-    bar.set_message("pgbench");
-    let beside = pgbench::select_only(rig, TOKENS, LOOKUP_TASKS, LOOKUP_WITHIN).await;
-    let rate = Figure::plain("lookups", per_second, "calls/s");
-    results.push(match beside {
-        Ok(raw) => rate.at_least_of(raw, 80).note("4 tasks; raw: pgbench -S -M prepared -c 4"),
-        Err(why) => rate.note(format!("pgbench did not run: {why:#}")),
-    });
+    bar.set_message("making pgbench's tables");
+    results.extend(lookups::figures(rig, &mints, bar).await?);
     Ok(Report { results, machine: machine::describe(format!("PostgreSQL {}", rig.version().await?))? })
 }
 
@@ -147,45 +137,23 @@ fn decoding() -> anyhow::Result<[Figure; 2]> {
     ])
 }
 
-fn gets(cache: &TokenCache, mints: &[Address]) -> anyhow::Result<Histogram<u64>> {
-    let mut nanos = histogram()?;
-    let mut found = 0_u64;
-    for mint in mints.iter().cycle().take(usize::try_from(GETS)?) {
-        let started = Instant::now();
-        let token = black_box(cache.get(black_box(mint)));
-        record(&mut nanos, started.elapsed());
-        found += u64::from(token.is_some());
-    }
-    ensure!(found == u64::from(GETS), "{found} of {GETS} reads found their token");
-    Ok(nanos)
-}
-
-/// Microseconds of each, and how many a second.
-async fn lookups(store: &Tokens, mints: &[Address]) -> anyhow::Result<(Histogram<u64>, u64)> {
-    let mut tasks = Vec::new();
-    let started = Instant::now();
-    for task in 0..LOOKUP_TASKS {
-        let (store, mints) = (store.clone(), mints.to_vec());
-        tasks.push(tokio::spawn(async move {
-            let mut micros = Histogram::<u64>::new_with_max(60_000_000, 3)?;
-            let skip = usize::try_from(task)? * mints.len() / usize::try_from(LOOKUP_TASKS)?;
-            for mint in mints.iter().cycle().skip(skip) {
-                let asked = Instant::now();
-                ensure!(store.get(mint).await?.is_some(), "a token is gone");
-                micros.saturating_record(u64::try_from(asked.elapsed().as_micros())?);
-                if started.elapsed() >= LOOKUP_WITHIN {
-                    break;
-                }
-            }
-            anyhow::Ok(micros)
-        }));
-    }
-    let mut all = Histogram::<u64>::new_with_max(60_000_000, 3)?;
-    for task in tasks {
-        all.add(task.await.context("a task that looks up ended")??)?;
-    }
-    let per_second = u128::from(all.len()) * 1_000 / started.elapsed().as_millis().max(1);
-    Ok((all, u64::try_from(per_second)?))
+/// A token of all at random, and one of those that a bot has at hand; beside the first a read of bare memory.
+fn gets(cache: &TokenCache, mints: &[Address]) -> anyhow::Result<[Figure; 6]> {
+    let at_random = reads::tokens(cache, mints)?;
+    let hot = reads::tokens(cache, mints.get(..HOT).context("too few mints")?)?;
+    let raw = reads::lines(usize::try_from(TOKENS)?, mints)?;
+    let p50 = |nanos: &Histogram<u64>| nanos.value_at_quantile(0.5);
+    let p999 = |nanos: &Histogram<u64>| nanos.value_at_quantile(0.999);
+    let of = format!("{} mints of {TOKENS}, in no order; raw: one line of as much memory", mints.len());
+    let batch = "each of 100, without the clock's own time";
+    Ok([
+        Figure::plain("get_p50", p50(&at_random.single), "ns").most(60).raw(p50(&raw.single)).note(of),
+        Figure::plain("get_p999", p999(&at_random.single), "ns").most(1_000).raw(p999(&raw.single)),
+        Figure::plain("get_of_100_p50", p50(&at_random.in_batches), "ns").raw(p50(&raw.in_batches)).note(batch),
+        Figure::plain("get_hot_p50", p50(&hot.single), "ns").most(60).note(format!("{HOT} mints, again and again")),
+        Figure::plain("get_hot_p999", p999(&hot.single), "ns").most(1_000),
+        Figure::plain("get_hot_of_100_p50", p50(&hot.in_batches), "ns"),
+    ])
 }
 
 fn histogram() -> anyhow::Result<Histogram<u64>> {

@@ -97,6 +97,11 @@ impl Postgres {
         &self.inner.address
     }
 
+    /// How many calls can be under way at once.
+    pub(crate) fn connections_max(&self) -> usize {
+        self.inner.pool.status().max_size
+    }
+
     /// The outer deadline of one call.
     #[must_use]
     pub fn deadline(&self) -> Duration {

@@ -162,6 +162,7 @@ impl Question {
 #[must_use]
 pub fn statements() -> Vec<(&'static str, &'static str)> {
     vec![
+        ("by mint", super::sql::BY_MINT),
         ("by mints", super::sql::BY_MINTS),
         ("by symbol", super::sql::BY_SYMBOL),
         ("search", super::ask::SEARCH),

@@ -36,7 +36,7 @@ mod text;
 pub use announce::{Announcer, AssessmentChange, Terms};
 pub use ask::{Hit, TokenChange};
 pub use assess::{Assessment, Policy, Verdict, assess, assess_stored};
-pub use cache::{CacheOptions, KnownToken, TOKENS_MAX, TokenCache};
+pub use cache::{CacheOptions, KnownToken, TOKENS_MAX, TokenCache, TokenRef};
 pub use epoch::{SLOTS_PER_EPOCH, epoch_of, estimate_epoch};
 pub use extension::{EXTENSION_NAMES, Extension};
 pub use fee::{BASIS_POINTS_MAX, FEE_NOTICE_EPOCHS, Fee, TransferFees};

@@ -95,7 +95,14 @@ macro_rules! token_columns {
     };
 }
 
-/// One statement, so that a token and its extensions are of one moment.
+/// One statement, so that a token and its extensions are of one moment. Of an array the server cannot know how long it
+/// is, and plans anew each time, which takes longer than the lookup: one mint has a statement, and a plan, of its own.
+pub(super) const BY_MINT: &str = token_columns!(
+    "FROM tripod.tokens AS t LEFT JOIN tripod.token_extensions AS e USING (mint)
+     WHERE t.mint = $1 ORDER BY e.position"
+);
+
+/// As [`BY_MINT`].
 pub(super) const BY_MINTS: &str = token_columns!(
     "FROM tripod.tokens AS t LEFT JOIN tripod.token_extensions AS e USING (mint)
      WHERE t.mint = ANY($1::bytea[]) ORDER BY t.mint, e.position"

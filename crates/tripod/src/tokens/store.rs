@@ -5,13 +5,15 @@
 //! deadlock. Every write can be repeated: the second time finds nothing to do.
 //!
 //! ```text
-//! observations ─▶ newest per mint, sorted ─▶ batches of 5,000 ─┬▶ upsert tokens where newer ─▶ mints that were taken
-//!                                                              └▶ replace the extensions of those, same transaction
+//! observations ─▶ newest per mint, sorted ─▶ batches of 1,000 ─┬▶ upsert tokens where newer ─▶ mints that were taken
+//!                                          (some at a time)    └▶ replace the extensions of those, same transaction
 //! ```
 
 use std::collections::{BTreeMap, HashSet};
+use std::pin::pin;
 
 use deadpool_postgres::Transaction;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 
 use super::sql;
@@ -21,8 +23,11 @@ use super::{Address, Mint};
 use crate::error::{Error, Result};
 use crate::postgres::{Failure, Postgres};
 
-/// Rows of one statement: larger ones are no faster, and hold their locks for longer.
-pub(super) const BATCH_ROWS: usize = 5_000;
+/// Rows of one statement: larger ones are no faster, hold their locks for longer, and must end within one call's deadline.
+const BATCH_ROWS: usize = 1_000;
+/// Batches on their way at once: the server works on one while another is encoded. No two have a mint in common. More: a
+/// core each is busy, and connections of the pool that others wait for.
+const BATCHES_AT_ONCE: usize = 3;
 /// Mints of one question at most.
 const MINTS_MAX: usize = 10_000;
 /// Answers to a question by symbol at most; the most shared symbol of the public list has 19.
@@ -100,8 +105,8 @@ impl Tokens {
     /// the extensions of the same moment. `source` says where it was seen: `rpc`, `geyser`, a file's name.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where a slot or write version is beyond i64; else as [`Postgres::call`]. Batches of 5,000 are
-    /// committed one by one: after an error the first ones are stored, and the call can be repeated.
+    /// [`Error::Invalid`] where a slot or write version is beyond i64; else as [`Postgres::call`]. Batches of 1,000 are
+    /// committed each by itself, some at a time: after an error some are stored, and the call can be repeated.
     pub async fn store(&self, observations: &[Observation], source: &str) -> Result<Summary> {
         let mut newest: BTreeMap<Address, &Observation> = BTreeMap::new();
         for seen in observations {
@@ -112,28 +117,37 @@ impl Tokens {
         }
         let mut summary = Summary { repeated: observations.len() - newest.len(), ..Summary::default() };
         let sorted: Vec<&Observation> = newest.into_values().collect();
-        for batch in sorted.chunks(BATCH_ROWS) {
-            let rows = sql::ObservationColumns::new(batch, source)?;
-            let done = self
-                .postgres
-                .call("store tokens", async |client| {
-                    let transaction = client.transaction().await?;
-                    let (summary, taken) = store_batch(&transaction, &rows).await?;
-                    sql::ExtensionColumns::new(batch, &taken)?.replace(&transaction).await?;
-                    transaction.commit().await?;
-                    Ok(summary)
-                })
-                .await?;
+        let batches: Vec<_> = sorted.chunks(BATCH_ROWS).map(|batch| self.store_some(batch, source)).collect();
+        let mut stored = pin!(stream::iter(batches).buffer_unordered(self.batches_at_once()));
+        while let Some(done) = stored.try_next().await? {
             summary += done;
         }
         Ok(summary)
+    }
+
+    /// A part of the pool: others have calls to make, too.
+    fn batches_at_once(&self) -> usize {
+        (self.postgres.connections_max() / 2).clamp(1, BATCHES_AT_ONCE)
+    }
+
+    async fn store_some(&self, batch: &[&Observation], source: &str) -> Result<Summary> {
+        let rows = sql::ObservationColumns::new(batch, source)?;
+        self.postgres
+            .call("store tokens", async |client| {
+                let transaction = client.transaction().await?;
+                let (summary, taken) = store_batch(&transaction, &rows).await?;
+                sql::ExtensionColumns::new(batch, &taken)?.replace(&transaction).await?;
+                transaction.commit().await?;
+                Ok(summary)
+            })
+            .await
     }
 
     /// Stores what a list says. It names tokens that the chain did not name, and makes known those that were never
     /// seen there; what the chain said stays. `list_name` is kept as who said it.
     ///
     /// # Errors
-    /// As [`Postgres::call`]. Batches of 5,000 are committed one by one, as in [`Tokens::store`].
+    /// As [`Postgres::call`]. Batches of 1,000 are committed one by one: after an error the first ones are stored.
     pub async fn store_listings(&self, listings: &[Listing], list_name: &str) -> Result<Summary> {
         if list_name.is_empty() || list_name == sql::CHAIN {
             return Err(Error::invalid("list name", "must not be empty or `chain`; `list:solana` is usual"));
@@ -155,7 +169,13 @@ impl Tokens {
     /// # Errors
     /// As [`Postgres::call`].
     pub async fn get(&self, mint: &Address) -> Result<Option<StoredToken>> {
-        Ok(self.get_many(std::slice::from_ref(mint)).await?.pop())
+        let mint: &[u8] = mint.as_ref();
+        self.postgres
+            .call("read token", async |client| {
+                let statement = client.prepare_cached(sql::BY_MINT).await?;
+                Ok(StoredToken::from_rows(&client.query(&statement, &[&mint]).await?)?.pop())
+            })
+            .await
     }
 
     /// Those of `mints` that are known, sorted by mint, all of one moment.

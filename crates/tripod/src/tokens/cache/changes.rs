@@ -29,6 +29,10 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text,
                  (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()),
                  pg_relation_filenode('tripod.tokens'))";
 
+/// What the server believes; -1 where it never looked.
+const ABOUT_HOW_MANY: &str =
+    "SELECT greatest(reltuples, 0)::bigint FROM pg_catalog.pg_class WHERE oid = 'tripod.tokens'::regclass";
+
 const ALL_EXTENSIONS: &str = "
 SELECT mint, number, raw, decode_error FROM tripod.token_extensions ORDER BY mint, position";
 
@@ -74,6 +78,12 @@ pub(super) async fn state(client: &Client) -> Result<State, Failure> {
     let statement = client.prepare_cached(STATE).await?;
     let row = client.query_one(&statement, &[]).await?;
     Ok(State { oldest_running: row.try_get(0)?, server: row.try_get(1)? })
+}
+
+/// How many tokens there may be: an estimate, to make room for.
+pub(super) async fn about_how_many(client: &Client) -> Result<usize, Failure> {
+    let row = client.query_one(ABOUT_HOW_MANY, &[]).await?;
+    Ok(usize::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0))
 }
 
 /// Hands every token to `take`, in no order, all of one moment; gives the state before that moment.

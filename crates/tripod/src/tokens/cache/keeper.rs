@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::CacheOptions;
 use super::changes::{self, Place, State};
-use super::memory::Memory;
+use super::memory::{Memory, Start};
 use crate::config;
 use crate::error::Result;
 use crate::postgres::{Listener, Login, Postgres};
@@ -33,24 +33,39 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(config: config::Postgres, options: CacheOptions, memory: Arc<Memory>) -> Result<Self> {
+    /// Reads everything into memory, and gives who keeps it from then on.
+    pub(super) async fn open(config: config::Postgres, options: CacheOptions) -> Result<(Self, Arc<Memory>)> {
         // Connections of its own, one each: a bot that has used up its pool still hears of changes.
         let config = config::Postgres { pool_size: 1, ..config };
-        Ok(Self {
+        let filling = Postgres::open_as(&config, Login::Bot, options.fill_deadline)?;
+        let looking = Postgres::open(&config)?;
+        let began = Instant::now();
+        let (start, state) = filling
+            .call("read all tokens", async |client| {
+                let mut start = Start::with_room(changes::about_how_many(client).await?);
+                let state = changes::everything(client, |token| start.put(token)).await?;
+                Ok((start, state))
+            })
+            .await?;
+        let memory = Arc::new(Memory::new(start));
+        memory.looked(began, 0);
+        tracing::info!(tokens = memory.len(), elapsed_ms = began.elapsed().as_millis(), "tokens are in memory");
+        let keeper = Self {
             poll_interval: options.poll_interval,
-            filling: Postgres::open_as(&config, Login::Bot, options.fill_deadline)?,
-            looking: Postgres::open(&config)?,
+            filling,
+            looking,
             config,
-            memory,
+            memory: Arc::clone(&memory),
             heard: Arc::new(Notify::new()),
             listener: None,
-            seen: None,
+            seen: Some(state),
             in_trouble: false,
-        })
+        };
+        Ok((keeper, memory))
     }
 
-    /// Reads everything.
-    pub(super) async fn fill(&mut self) -> Result<()> {
+    /// Reads everything again.
+    async fn fill(&mut self) -> Result<()> {
         let began = Instant::now();
         let memory = &self.memory;
         let (state, taken) = self
@@ -62,7 +77,7 @@ impl Keeper {
             })
             .await?;
         self.memory.looked(began, taken);
-        tracing::info!(tokens = self.memory.len(), elapsed_ms = began.elapsed().as_millis(), "tokens are in memory");
+        tracing::info!(tokens = self.memory.len(), elapsed_ms = began.elapsed().as_millis(), "all tokens were read again");
         self.seen = Some(state);
         Ok(())
     }

@@ -7,9 +7,11 @@ use std::collections::HashSet;
 
 use super::{Kind, Report};
 use crate::error::{Error, Result};
-use crate::tokens::store::{BATCH_ROWS, Listing, Observation};
+use crate::tokens::store::{Listing, Observation};
 use crate::tokens::{Address, Extension};
 
+/// Entries that are handed to the store together.
+const BATCH_ENTRIES: usize = 5_000;
 /// Bytes of extensions in one batch at most, about: a mint may have 10 MiB of them.
 const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -71,7 +73,7 @@ impl<F: FnMut(Batch) -> bool> Collector<F> {
         self.report.without_slot += usize::from(!has_slot);
         self.observed_bytes += seen.mint.extensions.iter().map(|e: &Extension| e.raw().len()).sum::<usize>();
         self.observations.push(seen);
-        if self.observations.len() < BATCH_ROWS && self.observed_bytes < BATCH_BYTES_MAX {
+        if self.observations.len() < BATCH_ENTRIES && self.observed_bytes < BATCH_BYTES_MAX {
             return Ok(());
         }
         self.hand_over_observations()
@@ -97,7 +99,7 @@ impl<F: FnMut(Batch) -> bool> Collector<F> {
             return Ok(());
         }
         self.listings.push(listing);
-        if self.listings.len() < BATCH_ROWS {
+        if self.listings.len() < BATCH_ENTRIES {
             return Ok(());
         }
         self.hand_over_listings()

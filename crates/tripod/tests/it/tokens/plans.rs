@@ -9,7 +9,8 @@ use crate::postgres_server::Database;
 const TOKENS: u32 = 50_000;
 
 /// Question, indexes that must be in the plan (`a|b`: one of the two), values.
-const QUESTIONS: [(&str, &[&str], &str); 13] = [
+const QUESTIONS: [(&str, &[&str], &str); 14] = [
+    ("by mint", &["tokens_pkey", "token_extensions_pkey"], "sha256('7')"),
     ("by mints", &["tokens_pkey"], "ARRAY[sha256('7'), sha256('8')]"),
     ("by symbol", &["tokens_by_symbol"], "'sym7', 1000"),
     ("search", &["tokens_by_symbol", "tokens_by_name"], "'sym7', 'sym7' || chr(1114111), '%token 77%', 50"),
