@@ -12,6 +12,7 @@
 //! redis::sentinels who is the primary, how many must agree, replicas · network(config) plain text ────┘
 //! ```
 
+mod finding;
 pub mod network;
 pub mod postgres;
 pub mod questdb;
@@ -22,6 +23,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::value::Timestamp;
+
+pub use finding::Finding;
 
 /// How far a server's clock may be from this machine's. Rows carry the bot's time; windows of retention, TTLs of prices
 /// and heartbeats are judged by the servers'.
@@ -39,8 +42,9 @@ pub enum Severity {
 
 /// One thing that is not as Tripod needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Departure {
-    /// What was looked at, e.g. `postgres.fsync`. It does not change between versions.
+    /// What was looked at: [`Finding::id`].
     pub id: &'static str,
     /// How grave it is.
     pub severity: Severity,
@@ -54,13 +58,13 @@ pub struct Departure {
 
 impl Departure {
     /// Something that breaks a promise.
-    pub fn wrong(id: &'static str, what: impl Into<String>, why: &'static str, remedy: impl Into<String>) -> Self {
-        Self { id, severity: Severity::Wrong, what: what.into(), why, remedy: remedy.into() }
+    pub fn wrong(finding: Finding, what: impl Into<String>, why: &'static str, remedy: impl Into<String>) -> Self {
+        Self { id: finding.id(), severity: Severity::Wrong, what: what.into(), why, remedy: remedy.into() }
     }
 
     /// Something that costs, and no more.
-    pub fn advice(id: &'static str, what: impl Into<String>, why: &'static str, remedy: impl Into<String>) -> Self {
-        Self { severity: Severity::Advice, ..Self::wrong(id, what, why, remedy) }
+    pub fn advice(finding: Finding, what: impl Into<String>, why: &'static str, remedy: impl Into<String>) -> Self {
+        Self { severity: Severity::Advice, ..Self::wrong(finding, what, why, remedy) }
     }
 }
 
@@ -73,12 +77,12 @@ pub(crate) fn skew(before: Timestamp, theirs: Timestamp, after: Timestamp) -> Du
 }
 
 /// The departure of a server's clock, asked for between `before` and `after` on this machine.
-fn clock(id: &'static str, server: &str, before: Timestamp, theirs: Timestamp, after: Timestamp) -> Option<Departure> {
+fn clock(finding: Finding, server: &str, before: Timestamp, theirs: Timestamp, after: Timestamp) -> Option<Departure> {
     let skew = skew(before, theirs, after);
     (skew > CLOCK_SKEW_MAX).then(|| {
         let which = if theirs > after { "ahead of" } else { "behind" };
         Departure::wrong(
-            id,
+            finding,
             format!("{server}'s clock is {:.1} s {which} this machine's", skew.as_secs_f64()),
             "rows carry the bot's time while the server judges what is too old; ages of prices and heartbeats are off",
             "let both machines follow the same time servers (chrony or systemd-timesyncd), then look again",
@@ -93,9 +97,9 @@ mod tests {
     #[test]
     fn a_clock_is_judged_by_the_moment_of_the_question_and_not_by_how_long_it_took() {
         let at = |s: i64| Timestamp::from_nanos(s * 1_000_000_000).unwrap();
-        assert_eq!(clock("x", "it", at(100), at(103), at(105)), None);
-        assert_eq!(clock("x", "it", at(100), at(99), at(105)), None);
-        assert!(clock("x", "it", at(100), at(97), at(105)).unwrap().what.contains("3.0 s behind"));
-        assert!(clock("x", "it", at(100), at(165), at(105)).unwrap().what.contains("60.0 s ahead of"));
+        assert_eq!(clock(Finding::RedisClock, "it", at(100), at(103), at(105)), None);
+        assert_eq!(clock(Finding::RedisClock, "it", at(100), at(99), at(105)), None);
+        assert!(clock(Finding::RedisClock, "it", at(100), at(97), at(105)).unwrap().what.contains("3.0 s behind"));
+        assert!(clock(Finding::RedisClock, "it", at(100), at(165), at(105)).unwrap().what.contains("60.0 s ahead of"));
     }
 }

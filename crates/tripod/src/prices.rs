@@ -70,8 +70,8 @@ pub struct Price {
     /// The slot it was seen in; `None` where somebody wrote it without one.
     pub slot: Option<u64>,
     /// How long ago it was written, by the Redis server's clock; `None` where somebody wrote it who does not keep the
-    /// guard, or with a time that is still to come. From memory it is rounded up, by three ticks of the
-    /// kernel's clock at most (12 ms at its usual 250 Hz).
+    /// guard, or with a time that is still to come. Memory gives no price whose age it does not know; there it is rounded
+    /// up, by three ticks of the kernel's clock at most (12 ms at its usual 250 Hz).
     pub age: Option<Duration>,
     /// Who wrote it.
     pub source: Option<Label>,
@@ -227,7 +227,7 @@ impl Prices {
     }
 
     /// The newest price that this process knows, from memory: no wait, no network, also while Redis is away. `None`
-    /// after the price's life.
+    /// after the price's life, and where nobody can tell when that ends: for a moment after the server's clock was set.
     #[must_use]
     pub fn latest(&self, token: &Token) -> Option<Price> {
         self.memory.get(token, None)

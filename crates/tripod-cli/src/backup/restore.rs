@@ -136,7 +136,7 @@ pub(crate) fn restore(ground: &Ground, wish: &Wish, shown: Shown<'_>) -> anyhow:
     let ready = make_ready(ground, &backup, wish, &parts, shown)?;
     shown.step("putting it in place", None);
     let down = Instant::now();
-    swap::begin(&data, &backup.manifest.id, ready.moves)?;
+    swap::begin(&data, &backup.manifest.id, parts.contains(&Part::Questdb), ready.moves)?;
     let still = stand_still(&data)?;
     swap::carry_out(&data)?;
     drop(still);

@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! DATA/restore.json   {"placed":false} ─▶ moves ─▶ {"placed":true} ─▶ `up` ─▶ old data removed ─▶ gone
+//! DATA/restored.json                          └─▶ when QuestDB's data last took another's place; stays
 //! ```
 
 use std::io::ErrorKind;
@@ -14,14 +15,18 @@ use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tripod::Timestamp;
 use tripod_stack::Scratch;
 
 use super::files::{sync_dir, write_synced};
+use super::manifest::instant;
 use super::store::make_dirs;
 
 const RECORD: &str = "restore.json";
 const READY: &str = "restore";
+const LAST: &str = "restored.json";
 
 /// One file or directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +43,23 @@ pub(super) struct Move {
 struct Record {
     backup: String,
     placed: bool,
+    /// Whether QuestDB's data are among them.
+    #[serde(default)]
+    tape: bool,
     moves: Vec<Move>,
+}
+
+/// The last time that a backup took the place of QuestDB's data here. What sinks said before is of what was there then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LastRestore {
+    pub(crate) backup: String,
+    #[serde(with = "instant")]
+    pub(crate) at: Timestamp,
+}
+
+/// None where there was none.
+pub(crate) fn last_restore(data: &Path) -> anyhow::Result<Option<LastRestore>> {
+    read_json(&data.join(LAST))
 }
 
 /// Where a restore makes things ready.
@@ -84,8 +105,8 @@ impl Move {
 }
 
 /// Writes down what is to be moved. From now on the moves are carried out, by this process or by the next one.
-pub(super) fn begin(data: &Path, backup: &str, moves: Vec<Move>) -> anyhow::Result<()> {
-    write(data, &Record { backup: backup.to_owned(), placed: false, moves })
+pub(super) fn begin(data: &Path, backup: &str, tape: bool, moves: Vec<Move>) -> anyhow::Result<()> {
+    write_json(data, RECORD, &Record { backup: backup.to_owned(), placed: false, tape, moves })
 }
 
 /// Carries out what is written down, where something is; gives the backup's id. The servers must stand still.
@@ -94,8 +115,11 @@ pub(super) fn carry_out(data: &Path) -> anyhow::Result<Option<String>> {
     for one in &record.moves {
         one.carry_out()?;
     }
+    if record.tape {
+        write_json(data, LAST, &LastRestore { backup: record.backup.clone(), at: Timestamp::now() })?;
+    }
     record.placed = true;
-    write(data, &record)?;
+    write_json(data, RECORD, &record)?;
     Ok(Some(record.backup))
 }
 
@@ -122,17 +146,20 @@ pub(super) fn clear_ready(data: &Path) {
 }
 
 fn read(data: &Path) -> anyhow::Result<Option<Record>> {
-    let path = record_path(data);
-    match std::fs::read(&path) {
+    read_json(&record_path(data))
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
+    match std::fs::read(path) {
         Ok(text) => serde_json::from_slice(&text).map(Some).with_context(|| format!("{} is damaged", path.display())),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
     }
 }
 
-fn write(data: &Path, record: &Record) -> anyhow::Result<()> {
-    let (path, beside) = (record_path(data), data.join(format!(".{RECORD}.new")));
-    write_synced(&beside, &serde_json::to_vec_pretty(record)?)?;
+fn write_json(data: &Path, name: &str, content: &impl Serialize) -> anyhow::Result<()> {
+    let (path, beside) = (data.join(name), data.join(format!(".{name}.new")));
+    write_synced(&beside, &serde_json::to_vec_pretty(content)?)?;
     std::fs::rename(&beside, &path).with_context(|| format!("cannot replace {}", path.display()))?;
     sync_dir(data)
 }
@@ -219,7 +246,7 @@ mod tests {
             for aside_only in [false, true] {
                 let (dir, moves) = scene();
                 let data = dir.path();
-                begin(data, "b", moves.clone()).unwrap();
+                begin(data, "b", true, moves.clone()).unwrap();
                 for one in moves.iter().take(carried_out) {
                     one.carry_out().unwrap();
                 }
@@ -236,6 +263,7 @@ mod tests {
                 assert_eq!(text(data, "data/dump"), None);
                 assert_eq!(text(data, "data/db.before-restore/x").as_deref(), Some("old"));
                 assert_eq!(text(data, "data/dump.before-restore").as_deref(), Some("old"));
+                assert_eq!(last_restore(data).unwrap().map(|last| last.backup).as_deref(), Some("b"));
                 finish(data).unwrap();
                 assert_eq!(text(data, "data/db.before-restore/x"), None);
                 assert!(!record_path(data).exists());
@@ -248,12 +276,13 @@ mod tests {
     fn a_second_restore_over_an_unfinished_one_keeps_the_oldest_aside() {
         let (dir, moves) = scene();
         let data = dir.path();
-        begin(data, "one", moves.clone()).unwrap();
+        begin(data, "one", false, moves.clone()).unwrap();
         carry_out(data).unwrap();
         std::fs::create_dir_all(data.join("ready/db")).unwrap();
         std::fs::write(data.join("ready/db/x"), "newer").unwrap();
-        begin(data, "two", moves).unwrap();
+        begin(data, "two", false, moves).unwrap();
         carry_out(data).unwrap();
+        assert_eq!(last_restore(data).unwrap(), None, "QuestDB's data were not among them");
         assert_eq!(text(data, "data/db/x").as_deref(), Some("newer"));
         assert_eq!(text(data, "data/db.before-restore/x").as_deref(), Some("old"));
     }

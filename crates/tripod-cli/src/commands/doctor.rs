@@ -19,7 +19,7 @@ mod machine;
 use std::time::Duration;
 
 use serde::Serialize;
-use tripod::audit::{self, Departure, Severity};
+use tripod::audit::{self, Departure, Finding, Severity};
 use tripod::postgres::{Login, Postgres};
 use tripod::redis::Link;
 use tripod::{Config, Error, Server};
@@ -53,7 +53,7 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
                 Ok(found)
             })
             .await;
-            all.push(named("questdb.unreachable", &questdb_name(&config, number), found));
+            all.push(named(Finding::QuestDbUnreachable, &questdb_name(&config, number), found));
         }
         all
     };
@@ -68,9 +68,9 @@ pub(super) async fn run(global: &Global, output: Output) -> anyhow::Result<Exit>
     );
     let mut looked = tape;
     looked.extend([
-        named("postgres.unreachable", "PostgreSQL", postgres),
-        named("redis.unreachable", &Server::RedisPrices.to_string(), prices),
-        named("redis.unreachable", &Server::RedisEvents.to_string(), events),
+        named(Finding::PostgresUnreachable, "PostgreSQL", postgres),
+        named(Finding::RedisUnreachable, &Server::RedisPrices.to_string(), prices),
+        named(Finding::RedisUnreachable, &Server::RedisEvents.to_string(), events),
     ]);
     let nothing_answers = looked.iter().all(|(_, answered)| !answered);
     let mut findings: Vec<_> = looked.into_iter().flat_map(|(found, _)| found).collect();
@@ -108,7 +108,7 @@ async fn redis(redis: &tripod::config::Redis, prefix: &str, server: Server) -> t
 }
 
 /// The findings of one server, and whether it answered.
-fn named(id: &'static str, name: &str, found: tripod::Result<Vec<Departure>>) -> (Vec<Departure>, bool) {
+fn named(id: Finding, name: &str, found: tripod::Result<Vec<Departure>>) -> (Vec<Departure>, bool) {
     match found {
         Ok(found) => (found, true),
         Err(error) => {

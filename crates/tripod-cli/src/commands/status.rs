@@ -21,6 +21,7 @@ use tripod::{Config, Server, Timestamp};
 
 use crate::args::{Global, Status as Arguments};
 use crate::backup::store::Store;
+use crate::backup::swap::{self, LastRestore};
 use crate::exit::Exit;
 use crate::output::Output;
 use servers::{ServerStatus, State};
@@ -39,6 +40,8 @@ struct Status {
     /// What bots that watch settings run.
     settings: Vec<AppliedSettings>,
     backup: Backup,
+    /// The last restore of QuestDB's data, in this data directory.
+    restored: Option<LastRestore>,
     /// What is wrong with the rows; each makes `ok` false.
     alarms: Vec<String>,
     /// What is worth knowing and no alarm.
@@ -99,13 +102,14 @@ async fn look(global: &Global) -> anyhow::Result<Status> {
     }
     found.extend(health::judge(&components, &settings));
     let (sinks, record) = (tripod::tape::statuses(&config)?, tripod::tape::record_times(&config)?);
-    found.extend(sinks::judge(&sinks, &ledger, Timestamp::now()));
+    let restored = swap::last_restore(&global.data)?;
+    found.extend(sinks::judge(&sinks, &ledger, restored.as_ref(), Timestamp::now()));
     found.extend(rows::retention(&config)?);
     notes.extend(found.notes);
     let alarms = found.alarms;
     let ok = servers.iter().all(|server| server.state == State::Running) && alarms.is_empty();
     let backup = Backup::look(&config)?;
-    Ok(Status { servers, ledger, sinks, record, streams, components, settings, backup, alarms, notes, ok })
+    Ok(Status { servers, ledger, sinks, record, streams, components, settings, backup, restored, alarms, notes, ok })
 }
 
 impl Status {

@@ -28,6 +28,7 @@ use super::Break;
 use super::child::Load;
 use super::clock::{Clocks, Whose};
 use super::own_stack::OwnStack;
+use super::patience::{STANDS_STILL, Wait, patiently, patiently_here};
 use super::scene::{Scene, within};
 use super::server::{pause, watch};
 use super::whole::{Back, Whole};
@@ -44,6 +45,9 @@ const DAY_AND_MORE: Duration = Duration::from_secs(25 * 3_600);
 const MINUTES: Duration = Duration::from_secs(120);
 const RECOVER_WITHIN: Duration = Duration::from_secs(120);
 const ASK_WITHIN: Duration = Duration::from_secs(10);
+/// A clock that is off, or right, is found so within this, and between two looks.
+const LOOK_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// What a look at the servers' clocks tells.
 const CLOCKS: [&str; 3] = ["questdb.clock", "postgres.clock", "redis.clock"];
 
@@ -81,7 +85,7 @@ pub(super) fn run(
     bar: &ProgressBar,
 ) -> anyhow::Result<(Vec<Break>, Vec<Back>)> {
     let mut load = scene.start_load()?;
-    watch(&scene.table, 0, Instant::now(), within(RECOVER_WITHIN), || load.check_alive())?;
+    watch(&scene.table, 0, Instant::now(), Wait::while_it_moves(STANDS_STILL), || load.check_alive())?;
     expect_skew(&scene.config, false)?;
     let (mut breaks, mut backs) = (Vec::new(), Vec::new());
     for round in 0..rounds {
@@ -123,24 +127,26 @@ pub(super) fn run(
 /// Waits until every part has done something since the mark, and a row recorded since now is visible.
 fn await_all(scene: &Scene, whole: &Whole, after: &str, load: &mut Load) -> anyhow::Result<Back> {
     let (at, newest) = (Instant::now(), load.newest());
-    let seen = watch(&scene.table, newest, at, within(RECOVER_WITHIN), || load.check_alive())?;
-    let Some(visible) = seen.visible else {
-        return Err(Stop::untrue(
-            format!("after {after} no new row was visible within {RECOVER_WITHIN:?}"),
-            "load.log says what the bot was doing",
-        )
-        .into());
-    };
+    let seen = watch(&scene.table, newest, at, Wait::while_it_moves(STANDS_STILL), || load.check_alive())?;
+    let visible = seen.visible(&format!("after {after}"), "load.log says what the bot was doing")?;
     whole.await_back(after, visible, RECOVER_WITHIN)
 }
 
 /// Each server's clock differs from this process', or none does; anything else proves nothing.
+///
+/// The clocks stand as they were put, so a look that a busy machine has blurred is repeated: one that differs goes on to.
 fn expect_skew(config: &Config, is_due: bool) -> anyhow::Result<()> {
-    let skewed = skewed(config)?;
-    let right = if is_due { skewed.len() == CLOCKS.len() } else { skewed.is_empty() };
-    if right {
-        return Ok(());
-    }
+    let end = within(LOOK_WITHIN);
+    let skewed = loop {
+        let skewed = skewed(config)?;
+        if skewed.len() == if is_due { CLOCKS.len() } else { 0 } {
+            return Ok(());
+        }
+        if Instant::now() >= end {
+            break skewed;
+        }
+        pause(LOOK_EVERY);
+    };
     let (due, those) = (if is_due { "all three" } else { "none" }, skewed.join(", "));
     Err(Stop::untrue(
         format!("{due} of the servers' clocks were to differ from the bot's, and those that do are: {those}"),
@@ -153,14 +159,15 @@ fn expect_skew(config: &Config, is_due: bool) -> anyhow::Result<()> {
 /// Those of [`CLOCKS`] that differ. On a connection of its own each: what is asked is the servers'.
 fn skewed(config: &Config) -> anyhow::Result<Vec<&'static str>> {
     let questdb = config.questdb.first().context("the config names no QuestDB")?;
-    let mut found = audit::questdb::look(&QuestDbHttp::new(questdb, ASK_WITHIN)?, &[], "")?;
+    let http = QuestDbHttp::new(questdb, ASK_WITHIN)?;
+    let mut found = patiently_here(|| audit::questdb::look(&http, &[], ""))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let postgres = Postgres::open_as(&config.postgres, Login::Admin, ASK_WITHIN)?;
-        found.extend(audit::postgres::look(&postgres, &config.postgres).await?);
+        found.extend(patiently(async || audit::postgres::look(&postgres, &config.postgres).await).await?);
         let (redis, prefix) = (&config.redis.prices, &config.prices.key_prefix);
-        let link = Link::connect_admin(redis, Server::RedisPrices).await?;
-        found.extend(audit::redis::look(&link, redis, prefix).await?);
+        let link = patiently(async || Link::connect_admin(redis, Server::RedisPrices).await).await?;
+        found.extend(patiently(async || audit::redis::look(&link, redis, prefix).await).await?);
         Ok::<_, Error>(())
     })?;
     Ok(CLOCKS.into_iter().filter(|clock| found.iter().any(|departure| departure.id == *clock)).collect())

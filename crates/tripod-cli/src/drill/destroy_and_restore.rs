@@ -20,9 +20,10 @@ use tripod::settings::{Change, Settings};
 use tripod_stack::{ServerName, Servers, stand_still};
 
 use super::own_stack::OwnStack;
+use super::patience::{STANDS_STILL, Wait, patiently};
 use super::report::{Besides, Report};
 use super::row::Place;
-use super::scene::{Scene, lock, millis, remove_dir, within};
+use super::scene::{Scene, lock, millis, remove_dir};
 use super::server::{pause, watch};
 use super::{Break, Drill};
 use crate::args::Global;
@@ -39,7 +40,6 @@ const EVENTS: u64 = 200;
 const AFTER_BACKUP: Duration = Duration::from_secs(2);
 /// And so long after the last round.
 const LAST_WORDS: Duration = Duration::from_millis(300);
-const VISIBLE_WITHIN: Duration = Duration::from_secs(120);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the restores gave besides rows.
@@ -101,7 +101,7 @@ pub(super) fn run(global: &Global, rounds: u32, bar: &ProgressBar) -> anyhow::Re
     let own = OwnStack::start(&data, Servers::ALL)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let config = own.config()?;
-    runtime.block_on(migrations::apply(&config.postgres))?;
+    runtime.block_on(patiently(async || migrations::apply(&config.postgres).await))?;
     for left in ["journals", "load.log"] {
         remove_any(&dir.join(left))?;
     }
@@ -154,7 +154,7 @@ struct Stage {
 impl Stage {
     fn with_journal(&mut self, scene: &mut Scene, rounds: u32, bar: &ProgressBar) -> anyhow::Result<Vec<Break>> {
         let mut load = scene.start_load()?;
-        watch(&scene.table, 0, Instant::now(), within(VISIBLE_WITHIN), || load.check_alive())?;
+        watch(&scene.table, 0, Instant::now(), Wait::while_it_moves(STANDS_STILL), || load.check_alive())?;
         let mut breaks = Vec::new();
         for round in 1..=rounds {
             bar.set_message(format!("backup {round}"));
@@ -171,12 +171,13 @@ impl Stage {
             load.reached().set_broken(true);
             self.destroy()?;
             let restored = self.restore()?;
-            let seen = watch(&scene.table, newest, destroyed_at, within(VISIBLE_WITHIN), || load.check_alive())?;
+            let seen =
+                watch(&scene.table, newest, destroyed_at, Wait::while_it_moves(STANDS_STILL), || load.check_alive())?;
             load.reached().set_broken(false);
-            ensure!(seen.visible.is_some(), "no new row was visible within {VISIBLE_WITHIN:?} after restore {round}");
+            let visible = seen.visible(&format!("after restore {round}"), "load.log says what the bot was doing")?;
             breaks.push(Break {
                 away_ms: seen.answered.map(millis),
-                recovery_ms: seen.visible.map(millis),
+                recovery_ms: Some(millis(visible)),
                 ..Break::default()
             });
             let missing = restored.rows.as_ref().and_then(RowsSince::missing_from);
@@ -201,7 +202,7 @@ impl Stage {
         let begun = Instant::now();
         let mut load = scene.start_load()?;
         let newest = load.newest();
-        watch(&scene.table, newest, begun, within(VISIBLE_WITHIN), || load.check_alive())?;
+        watch(&scene.table, newest, begun, Wait::while_it_moves(STANDS_STILL), || load.check_alive())?;
         let before = places(scene)?;
         let cut = self.back_up()?;
         pause(AFTER_BACKUP);
@@ -256,13 +257,22 @@ impl Stage {
         self.runtime.block_on(async {
             let postgres = Postgres::open_as(&self.ground.config.postgres, Login::Admin, ANSWER_WITHIN)?;
             let settings = Settings::new(postgres);
-            let expected = settings.get::<u64>(NAMESPACE, KEY).await?.map(|setting| setting.revision);
-            let change = Change { expected, who: "drill", why: "a rehearsal" };
-            settings.set(NAMESPACE, KEY, &value, change).await?;
-            let events = Events::connect(&self.ground.config).await?;
+            // One that was stored without an answer is there at the next try.
+            patiently(async || {
+                let there = settings.get::<u64>(NAMESPACE, KEY).await?;
+                if there.as_ref().is_some_and(|setting| setting.value == value) {
+                    return Ok(());
+                }
+                let expected = there.map(|setting| setting.revision);
+                let change = Change { expected, who: "drill", why: "a rehearsal" };
+                settings.set(NAMESPACE, KEY, &value, change).await.map(drop)
+            })
+            .await?;
+            let events = patiently(async || Events::connect(&self.ground.config).await).await?;
             let publisher = events.publisher(TOPIC)?;
             for number in 0..EVENTS {
-                publisher.publish("drill", &(value, number)).await?;
+                // Twice there is as good as once: what is compared is the stream before and after.
+                patiently(async || publisher.publish("drill", &(value, number)).await).await?;
             }
             Ok(())
         })
@@ -271,15 +281,17 @@ impl Stage {
     fn setting(&self) -> anyhow::Result<Option<u64>> {
         self.runtime.block_on(async {
             let settings = Settings::new(Postgres::open_as(&self.ground.config.postgres, Login::Admin, ANSWER_WITHIN)?);
-            Ok(settings.get::<u64>(NAMESPACE, KEY).await?.map(|setting| setting.value))
+            let there = patiently(async || settings.get::<u64>(NAMESPACE, KEY).await).await?;
+            Ok(there.map(|setting| setting.value))
         })
     }
 
     /// The ids of all events.
     fn published(&self) -> anyhow::Result<Vec<String>> {
         self.runtime.block_on(async {
-            let events = Events::connect(&self.ground.config).await?;
-            Ok(events.newest(TOPIC, 10_000).await?.iter().map(|event| event.id.to_string()).collect())
+            let events = patiently(async || Events::connect(&self.ground.config).await).await?;
+            let newest = patiently(async || events.newest(TOPIC, 10_000).await).await?;
+            Ok(newest.iter().map(|event| event.id.to_string()).collect())
         })
     }
 }

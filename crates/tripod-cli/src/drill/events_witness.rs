@@ -12,6 +12,7 @@ use serde::Serialize;
 use tripod::Config;
 use tripod::events::{ConsumerOptions, Draft, Event, Events, Follow};
 
+use super::patience::patiently;
 use super::whole::Pulse;
 
 pub(super) const TOPIC: &str = "drill";
@@ -66,9 +67,10 @@ impl Seen {
 
     /// A consumer that takes a batch and is never heard of again.
     pub(super) async fn orphan(&self, config: &Config) -> anyhow::Result<()> {
-        let events = Events::connect(config).await?;
-        let mut consumer = events.consumer(TOPIC, GROUP, ConsumerOptions::default()).await?;
-        let taken = consumer.next().await?;
+        let events = patiently(async || Events::connect(config).await).await?;
+        let mut consumer = patiently(async || events.consumer(TOPIC, GROUP, ConsumerOptions::default()).await).await?;
+        // What a try without an answer has taken goes to another one just so; nobody waits for it by name.
+        let taken = patiently(async || consumer.next().await).await?;
         self.orphans_mut().extend(taken.iter().map(Event::effect_key));
         Ok(())
     }
@@ -118,9 +120,9 @@ pub(super) async fn publish(events: Events, seen: Arc<Seen>) -> anyhow::Result<(
 /// Reads the whole stream and compares.
 pub(super) async fn count(events: &Events, seen: &Seen) -> anyhow::Result<EventCounts> {
     let mut there: HashMap<String, u64> = HashMap::new();
-    let mut all = events.follower(TOPIC, Follow::Oldest).await?;
+    let mut all = patiently(async || events.follower(TOPIC, Follow::Oldest).await).await?;
     loop {
-        let read = all.next().await?;
+        let read = patiently(async || all.next().await).await?;
         if read.events.is_empty() {
             break;
         }

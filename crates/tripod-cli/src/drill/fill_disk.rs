@@ -15,7 +15,8 @@ use tripod::tape::SinkState;
 use tripod_stack::{Options, Servers};
 
 use super::disk::Disk;
-use super::scene::{Scene, lock, millis, remove_dir, within};
+use super::patience::Wait;
+use super::scene::{Scene, lock, millis, remove_dir};
 use super::server::{pause, watch};
 use super::{Break, Drill, child::Load};
 use crate::args::Global;
@@ -30,7 +31,7 @@ const SAID_WITHIN: Duration = Duration::from_secs(60);
 /// The disk stays full so long after it was said, so that both sides have met it.
 const STAYS_FULL: Duration = Duration::from_secs(5);
 /// A full disk is probed twice a minute, a server that keeps dying started again as often.
-const RECOVER_WITHIN: Duration = Duration::from_secs(240);
+const STANDS_STILL_FULL: Duration = Duration::from_secs(240);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A scene on a small disk: a QuestDB of its own, journals, and the load.
@@ -69,7 +70,7 @@ pub(super) fn clear(dir: &Path) -> anyhow::Result<()> {
 
 pub(super) fn run(scene: &mut Scene, disk: &Disk, rounds: u32, bar: &ProgressBar) -> anyhow::Result<Vec<Break>> {
     let mut load = scene.start_load_with(|order| order.small_segments = true)?;
-    watch(&scene.table, 0, Instant::now(), within(RECOVER_WITHIN), || load.check_alive())?;
+    watch(&scene.table, 0, Instant::now(), Wait::while_it_moves(STANDS_STILL_FULL), || load.check_alive())?;
     let mut breaks = Vec::new();
     for round in 1..=rounds {
         pause(scene.dice.between(LIFE_LEAST, LIFE_MOST));
@@ -79,15 +80,13 @@ pub(super) fn run(scene: &mut Scene, disk: &Disk, rounds: u32, bar: &ProgressBar
         pause(STAYS_FULL);
         disk.mend()?;
         let (mended_at, newest) = (Instant::now(), load.newest());
-        let seen = watch(&scene.table, newest, mended_at, within(RECOVER_WITHIN), || load.check_alive())?;
-        if seen.visible.is_none() {
-            return Err(Stop::untrue(
-                format!("no new row was visible within {RECOVER_WITHIN:?} after space was there again, round {round}"),
-                "load.log says what the bot was doing, the log of the small disk's QuestDB what that was",
-            )
-            .into());
-        }
-        breaks.push(Break { said_ms, recovery_ms: seen.visible.map(millis), ..Break::default() });
+        let seen =
+            watch(&scene.table, newest, mended_at, Wait::while_it_moves(STANDS_STILL_FULL), || load.check_alive())?;
+        let visible = seen.visible(
+            &format!("with space again, in round {round},"),
+            "load.log says what the bot was doing, the log of the small disk's QuestDB what that was",
+        )?;
+        breaks.push(Break { said_ms, recovery_ms: Some(millis(visible)), ..Break::default() });
         bar.inc(1);
     }
     bar.set_message("delivering the rest");

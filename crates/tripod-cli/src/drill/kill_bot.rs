@@ -8,6 +8,7 @@ use indicatif::ProgressBar;
 use super::Break;
 use super::child::Load;
 use super::load::Hold;
+use super::patience::{STANDS_STILL, Wait};
 use super::row::THREADS;
 use super::scene::{Scene, millis, within};
 use super::server::{pause, watch};
@@ -16,8 +17,6 @@ use crate::exit::Stop;
 /// A life of the bot is between these two long.
 const LIFE_LEAST: Duration = Duration::from_millis(20);
 const LIFE_MOST: Duration = Duration::from_millis(1500);
-/// The last life must show a row within this.
-const RECOVER_WITHIN: Duration = Duration::from_secs(60);
 /// The last life records this long after its first row was visible.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 /// A thread is held this long after its start at most.
@@ -30,13 +29,13 @@ pub(super) fn run(scene: &mut Scene, rounds: u32, bar: &ProgressBar) -> anyhow::
     let mut breaks = Vec::new();
     let mut load = scene.start_load()?;
     // The first kill hits a bot that records.
-    watch(&scene.table, 0, Instant::now(), within(RECOVER_WITHIN), || load.check_alive())?;
+    watch(&scene.table, 0, Instant::now(), Wait::while_it_moves(STANDS_STILL), || load.check_alive())?;
     for round in 0..rounds {
         let beside_held = if holds(round) {
             Some(watch_held(scene, &mut breaks, &mut load)?)
         } else {
             let end = within(scene.dice.between(LIFE_LEAST, LIFE_MOST));
-            watch_life(scene, &mut breaks, end, &mut load)?;
+            watch_life(scene, &mut breaks, Wait::until(end), &mut load)?;
             pause(end.saturating_duration_since(Instant::now()));
             None
         };
@@ -51,13 +50,11 @@ pub(super) fn run(scene: &mut Scene, rounds: u32, bar: &ProgressBar) -> anyhow::
         load = scene.start_load_with(|order| order.hold = hold)?;
         bar.inc(1);
     }
-    watch_life(scene, &mut breaks, within(RECOVER_WITHIN), &mut load)?;
+    watch_life(scene, &mut breaks, Wait::while_it_moves(STANDS_STILL), &mut load)?;
     if breaks.last().is_some_and(|(_, _, last)| last.recovery_ms.is_none()) {
-        return Err(Stop::untrue(
-            format!("no new row was visible within {RECOVER_WITHIN:?} after the last kill"),
-            "load.log says what the bot was doing",
-        )
-        .into());
+        return Err(
+            Stop::untrue("no new row was visible after the last kill", "load.log says what the bot was doing").into()
+        );
     }
     pause(LAST_WORDS);
     bar.set_message("delivering the rest");
@@ -72,19 +69,20 @@ fn holds(round: u32) -> bool {
 
 /// Waits until a thread is held, and until rows that others have recorded since are visible; how many those others are.
 fn watch_held(scene: &Scene, breaks: &mut [(Instant, u64, Break)], load: &mut Load) -> anyhow::Result<u64> {
-    let end = within(RECOVER_WITHIN);
-    watch_life(scene, breaks, end, load)?;
+    watch_life(scene, breaks, Wait::while_it_moves(STANDS_STILL), load)?;
+    let end = within(STANDS_STILL);
     while !load.reached().is_held() {
         load.check_alive()?;
-        anyhow::ensure!(Instant::now() < end, "no thread was held within {RECOVER_WITHIN:?}");
+        anyhow::ensure!(Instant::now() < end, "no thread was held within {STANDS_STILL:?}");
         pause(LOOK_EVERY);
     }
     let (recorded, newest) = (load.recorded(), load.newest());
-    let seen =
-        watch(&scene.table, newest + ROWS_BESIDE, Instant::now(), within(RECOVER_WITHIN), || load.check_alive())?;
+    let seen = watch(&scene.table, newest + ROWS_BESIDE, Instant::now(), Wait::while_it_moves(STANDS_STILL), || {
+        load.check_alive()
+    })?;
     if seen.visible.is_none() {
         return Err(Stop::untrue(
-            format!("with a thread held inside an append, no row of another one was visible within {RECOVER_WITHIN:?}"),
+            "with a thread held inside an append, no row of another one was visible",
             "load.log says what the bot was doing",
         )
         .into());
@@ -92,17 +90,12 @@ fn watch_held(scene: &Scene, breaks: &mut [(Instant, u64, Break)], load: &mut Lo
     Ok(load.recorded() - recorded)
 }
 
-/// Watches until a row behind the last kill is visible, or until `end`; then each kill that waits for one has it.
-fn watch_life(
-    scene: &Scene,
-    breaks: &mut [(Instant, u64, Break)],
-    end: Instant,
-    load: &mut Load,
-) -> anyhow::Result<()> {
+/// Watches until a row behind the last kill is visible, or until the wait is over; then each kill that waits for one has it.
+fn watch_life(scene: &Scene, breaks: &mut [(Instant, u64, Break)], wait: Wait, load: &mut Load) -> anyhow::Result<()> {
     let Some((at, newest, _)) = breaks.last().filter(|(_, _, last)| last.recovery_ms.is_none()).copied() else {
         return Ok(());
     };
-    let seen = watch(&scene.table, newest, at, end, || load.check_alive())?;
+    let seen = watch(&scene.table, newest, at, wait, || load.check_alive())?;
     if seen.visible.is_some() {
         for (at, _, one) in breaks.iter_mut().filter(|(_, _, one)| one.recovery_ms.is_none()) {
             one.recovery_ms = Some(millis(at.elapsed()));

@@ -10,15 +10,14 @@ use rustix::process::{Signal, pidfd_send_signal};
 use tripod_stack::{RunState, ServerState};
 
 use super::Break;
-use super::scene::{Scene, millis, within};
+use super::patience::{STANDS_STILL, Wait};
+use super::scene::{Scene, millis};
 use super::server::{hold, pause, watch};
 use crate::exit::Stop;
 
 /// QuestDB lives between these two long after rows are visible again.
 const LIFE_LEAST: Duration = Duration::from_millis(100);
 const LIFE_MOST: Duration = Duration::from_millis(2000);
-/// QuestDB is started, and what it may have forgotten is delivered again, before new rows are.
-const RECOVER_WITHIN: Duration = Duration::from_secs(120);
 /// The load goes on so long after the last round.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
@@ -35,23 +34,17 @@ pub(super) fn check(own: &ServerState) -> Result<(), Stop> {
 
 pub(super) fn run(scene: &mut Scene, rounds: u32, bar: &ProgressBar) -> anyhow::Result<Vec<Break>> {
     let mut load = scene.start_load()?;
-    watch(&scene.table, 0, Instant::now(), within(RECOVER_WITHIN), || load.check_alive())?;
+    watch(&scene.table, 0, Instant::now(), Wait::while_it_moves(STANDS_STILL), || load.check_alive())?;
     let mut breaks = Vec::new();
     for round in 1..=rounds {
         pause(scene.dice.between(LIFE_LEAST, LIFE_MOST));
         kill(scene)?;
         let (killed_at, newest) = (Instant::now(), load.newest());
-        let seen = watch(&scene.table, newest, killed_at, within(RECOVER_WITHIN), || load.check_alive())?;
-        if seen.visible.is_none() {
-            return Err(Stop::untrue(
-                format!("no new row was visible within {RECOVER_WITHIN:?} after kill {round}"),
-                "`tripod status` shows how QuestDB is",
-            )
-            .into());
-        }
+        let seen = watch(&scene.table, newest, killed_at, Wait::while_it_moves(STANDS_STILL), || load.check_alive())?;
+        let visible = seen.visible(&format!("after kill {round}"), "`tripod status` shows how QuestDB is")?;
         breaks.push(Break {
             away_ms: seen.answered.map(millis),
-            recovery_ms: seen.visible.map(millis),
+            recovery_ms: Some(millis(visible)),
             ..Break::default()
         });
         bar.inc(1);

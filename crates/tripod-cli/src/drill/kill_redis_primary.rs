@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use indicatif::ProgressBar;
-use tripod::Config;
 use tripod::events::{ConsumerOptions, Event, Events};
 
 use super::Drill;
 use super::events_report::EventsReport;
 use super::events_witness::{GROUP, Seen, TOPIC, count, publish};
 use super::own_stack::OwnStack;
+use super::patience::{may_pass, patiently};
 use super::scene::millis;
 
 /// Events at least between two kills, and after the last.
@@ -32,16 +32,18 @@ pub(super) async fn run(own: &OwnStack, rounds: u32, bar: &ProgressBar) -> anyho
     let mut config = own.config()?;
     // Nothing is trimmed: what is not there is lost.
     (config.events.cap, config.events.claim_after_ms) = (10_000_000, 1000);
-    let events = Events::connect(&config).await?;
+    let events = patiently(async || Events::connect(&config).await).await?;
     let seen = Arc::new(Seen::default());
     let publishing = tokio::spawn(publish(events.clone(), Arc::clone(&seen)));
-    let mut consumer = events.consumer(TOPIC, GROUP, ConsumerOptions::default()).await?;
+    let mut consumer = patiently(async || events.consumer(TOPIC, GROUP, ConsumerOptions::default()).await).await?;
     let handler = |event: Event| {
         seen.handle(&event);
         std::future::ready(Ok::<_, std::convert::Infallible>(()))
     };
+    // A connection of its own: it is the server's word, not the load's.
+    let probe = patiently(async || Events::connect(&config).await).await?;
     let breaking = async {
-        let broken = break_it(own, &config, &seen, rounds, bar).await;
+        let broken = break_it(own, &probe, &seen, rounds, bar).await;
         seen.over.store(true, Ordering::Relaxed);
         // First: what it publishes last has to be handled too.
         let published = publishing.await;
@@ -63,13 +65,11 @@ pub(super) async fn run(own: &OwnStack, rounds: u32, bar: &ProgressBar) -> anyho
 
 async fn break_it(
     own: &OwnStack,
-    config: &Config,
+    probe: &Events,
     seen: &Seen,
     rounds: u32,
     bar: &ProgressBar,
 ) -> anyhow::Result<Vec<u64>> {
-    // A connection of its own: it is the server's word, not the load's.
-    let probe = Events::connect(config).await?;
     let mut recoveries = Vec::new();
     for round in 1..=rounds {
         let whole = Instant::now() + FAILOVER_WITHIN;
@@ -82,7 +82,13 @@ async fn break_it(
         }
         goes_on(seen).await?;
         let old = own.primary()?;
-        let run_id = probe.link().instance().await.context("the primary does not answer")?.run_id;
+        let run_id = loop {
+            match probe.link().instance().await {
+                Ok(instance) => break instance.run_id,
+                Err(error) if may_pass(&error) && Instant::now() < whole => tokio::time::sleep(LOOK_EVERY).await,
+                Err(error) => return Err(error).context("the primary does not answer"),
+            }
+        };
         let killed = Instant::now();
         own.kill(old)?;
         loop {

@@ -16,17 +16,18 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tripod::Config;
 use tripod::config::Delivery;
+use tripod::ledger;
 use tripod::tape::{Recorded, Recorder, Tape};
 
 use super::held::HeldRow;
+use super::patience::{STANDS_STILL, Wait};
 use super::row::{DrillRow, Place, ROWS_PER_SECOND, Recipe, THREADS};
 use super::witness::{held_message, message, stopped_message};
 
 /// Between two bursts of due rows; timers are not finer.
 const PAUSE: Duration = Duration::from_millis(1);
-/// How long the end waits for the last row to be visible: a QuestDB that keeps dying is started again with pauses of up
-/// to half a minute.
-const SETTLE_WITHIN: Duration = Duration::from_secs(120);
+/// Between two looks how far the delivery is.
+const SETTLE_EVERY: Duration = Duration::from_secs(1);
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the load is to do: one line of JSON on its standard input.
@@ -103,10 +104,20 @@ pub(crate) fn run(mut config: Config) -> anyhow::Result<()> {
         waited.context("cannot wait for the end")?;
         threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow!("a recording thread panicked"))?)
     })?;
-    let visible = tape.wait_visible(SETTLE_WITHIN)?;
+    // For as long as the ledger moves: a backlog may be drained first.
+    let mut wait = Wait::while_it_moves(STANDS_STILL);
+    let visible = loop {
+        if tape.wait_visible(SETTLE_EVERY)? {
+            break true;
+        }
+        wait.note(format!("{:?}", ledger::of(&config)?));
+        if wait.is_over() {
+            break false;
+        }
+    };
     let report = tape.close(CLOSE_WITHIN);
     if !visible {
-        bail!("after {SETTLE_WITHIN:?} not every row is visible: {:?}", report.remaining);
+        bail!("the rows are not all visible, and there is no progress: {:?}", report.remaining);
     }
     Ok(())
 }

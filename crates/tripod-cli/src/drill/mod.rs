@@ -33,6 +33,7 @@ mod kill_redis_primary;
 pub(crate) mod load;
 mod outage;
 mod own_stack;
+mod patience;
 mod poison_row;
 mod raw;
 pub(crate) mod record;

@@ -13,10 +13,11 @@ use tripod::ledger;
 use tripod::tape::Row as _;
 
 use super::gate::Gate;
+use super::patience::{STANDS_STILL, Wait};
 use super::raw;
 use super::report::Quantiles;
 use super::row::DrillRow;
-use super::scene::{Scene, millis, within};
+use super::scene::{Scene, millis};
 use super::server::{pause, watch};
 use super::{Break, child::Load, kill_questdb};
 use crate::exit::Stop;
@@ -26,9 +27,6 @@ const CALM: Duration = Duration::from_secs(5);
 /// Between two looks at memory and ledger.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const COUNT_EVERY: Duration = Duration::from_millis(50);
-const FIRST_WITHIN: Duration = Duration::from_secs(120);
-/// A backlog drains at least ten times as fast as it grew, on any machine.
-const DRAIN_WITHIN_LEAST: Duration = Duration::from_secs(120);
 /// The journal's disk for each second: three times what the rows take.
 const MIB_PER_SECOND: u64 = 12;
 const BUDGET_MIB_LEAST: u64 = 4096;
@@ -67,7 +65,7 @@ pub(super) fn run(scene: &mut Scene, seconds: u64, bar: &ProgressBar) -> anyhow:
         order.http = Some(http);
         order.budget_mib = Some(BUDGET_MIB_LEAST.max(seconds * MIB_PER_SECOND));
     })?;
-    watch(&scene.table, 0, Instant::now(), within(FIRST_WITHIN), || load.check_alive())?;
+    watch(&scene.table, 0, Instant::now(), Wait::while_it_moves(STANDS_STILL), || load.check_alive())?;
     pause(CALM);
 
     bar.set_message("QuestDB is away");
@@ -89,17 +87,18 @@ pub(super) fn run(scene: &mut Scene, seconds: u64, bar: &ProgressBar) -> anyhow:
     bar.set_message("draining");
     let (recorded, newest) = (load.recorded(), load.newest());
     // QuestDB itself is back since long; what it has is counted before the first row comes through.
-    watch(&scene.table, 0, broken_at, within(FIRST_WITHIN), || load.check_alive())?;
+    watch(&scene.table, 0, broken_at, Wait::while_it_moves(STANDS_STILL), || load.check_alive())?;
     let there = scene.table.count()?;
     gate.reopen()?;
-    let (opened_at, end) = (Instant::now(), within(DRAIN_WITHIN_LEAST.max(away)));
+    let (opened_at, mut wait) = (Instant::now(), Wait::while_it_moves(STANDS_STILL));
     let mut look_at = Instant::now();
     let now_there = loop {
         let now_there = scene.table.count()?;
         if now_there >= recorded {
             break now_there;
         }
-        if Instant::now() >= end {
+        wait.note(now_there.to_string());
+        if wait.is_over() {
             let what = format!("{now_there} of {recorded} rows are visible {:?} after its return", opened_at.elapsed());
             return Err(Stop::untrue(what, "load.log says what the bot was doing").into());
         }
@@ -111,7 +110,7 @@ pub(super) fn run(scene: &mut Scene, seconds: u64, bar: &ProgressBar) -> anyhow:
         pause(COUNT_EVERY);
     };
     let drain_ms = millis(opened_at.elapsed()).max(1);
-    let seen = watch(&scene.table, newest, opened_at, within(FIRST_WITHIN), || load.check_alive())?;
+    let seen = watch(&scene.table, newest, opened_at, Wait::while_it_moves(STANDS_STILL), || load.check_alive())?;
     let breaks = vec![Break { away_ms: Some(millis(away)), recovery_ms: seen.visible.map(millis), ..Break::default() }];
     pause(LAST_WORDS);
     bar.set_message("delivering the rest");

@@ -14,10 +14,10 @@ use indicatif::ProgressBar;
 
 use super::Break;
 use super::own_stack::OwnStack;
-use super::scene::{Scene, millis, within};
+use super::patience::{STANDS_STILL, Wait};
+use super::scene::{Scene, millis};
 use super::server::{pause, watch};
 use super::whole::{Back, Whole};
-use crate::exit::Stop;
 
 /// All is well between these two long before each end.
 const LIFE_LEAST: Duration = Duration::from_millis(500);
@@ -33,7 +33,7 @@ pub(super) fn run(
     bar: &ProgressBar,
 ) -> anyhow::Result<(Vec<Break>, Vec<Back>)> {
     let mut load = scene.start_load()?;
-    watch(&scene.table, 0, Instant::now(), within(RECOVER_WITHIN), || load.check_alive())?;
+    watch(&scene.table, 0, Instant::now(), Wait::while_it_moves(STANDS_STILL), || load.check_alive())?;
     let (mut breaks, mut backs) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
         pause(scene.dice.between(LIFE_LEAST, LIFE_MOST));
@@ -49,14 +49,8 @@ pub(super) fn run(
         whole.mark();
         let up_at = Instant::now();
         load = scene.start_load()?;
-        let seen = watch(&scene.table, newest, up_at, within(RECOVER_WITHIN), || load.check_alive())?;
-        let Some(visible) = seen.visible else {
-            return Err(Stop::untrue(
-                format!("no new row was visible within {RECOVER_WITHIN:?} after `up`, round {round}"),
-                "load.log says what the bot was doing",
-            )
-            .into());
-        };
+        let seen = watch(&scene.table, newest, up_at, Wait::while_it_moves(STANDS_STILL), || load.check_alive())?;
+        let visible = seen.visible(&format!("after `up` of round {round}"), "load.log says what the bot was doing")?;
         let back = whole.await_back("everything ended and `up`", visible, RECOVER_WITHIN)?;
         whole.look_for_traces()?;
         breaks.push(Break { away_ms: Some(up_ms), recovery_ms: Some(up_ms + back.slowest_ms()), ..Break::default() });

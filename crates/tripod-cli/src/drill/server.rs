@@ -7,14 +7,18 @@ use anyhow::{Context as _, bail};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 use tripod::tape::Row as _;
-use tripod::tape::questdb::QuestDbHttp;
+use tripod::tape::questdb::{QuestDbHttp, Rows};
 use tripod::tape::spec::{Kind, TableSpec};
 use tripod::{Error, Timestamp};
 
+use super::patience::{Wait, may_pass, patiently_here};
 use super::row::{DrillRow, Place, Recipe, SELECTED};
+use crate::exit::Stop;
 
 /// Between two looks whether a row is visible.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Between two looks whether the table has taken anything on.
+const MOVES_EVERY: Duration = Duration::from_secs(1);
 /// Numbers of each thread in one answer.
 const WINDOW_NUMBERS: u64 = 5_000;
 
@@ -35,11 +39,21 @@ impl Table {
     pub(super) fn create(&self, prefix: &str) -> tripod::Result<()> {
         let spec = DrillRow::spec();
         let ddl = if self.recipe.poison { narrowed(spec).ddl(prefix) } else { spec.ddl(prefix) };
-        self.http.exec(&ddl).map(drop)
+        self.ask(&ddl).map(drop)
     }
 
     pub(super) fn remove(&self) -> tripod::Result<()> {
-        self.http.exec(&format!("DROP TABLE IF EXISTS \"{}\"", self.name)).map(drop)
+        self.ask(&format!("DROP TABLE IF EXISTS \"{}\"", self.name)).map(drop)
+    }
+
+    fn ask(&self, sql: &str) -> tripod::Result<Rows> {
+        patiently_here(|| self.http.exec(sql))
+    }
+
+    /// How far the table's log was written and applied: what is delivered again moves it, too.
+    fn log_position(&self) -> tripod::Result<String> {
+        let sql = format!("SELECT sequencerTxn, writerTxn FROM wal_tables() WHERE name = '{}'", self.name);
+        Ok(format!("{:?}", self.http.exec(&sql)?.rows))
     }
 
     /// Whether a row of thread 0 behind `number` is visible.
@@ -50,7 +64,7 @@ impl Table {
     }
 
     pub(super) fn count(&self) -> anyhow::Result<u64> {
-        let rows = self.http.exec(&format!("SELECT count() FROM \"{}\"", self.name))?.rows;
+        let rows = self.ask(&format!("SELECT count() FROM \"{}\"", self.name))?.rows;
         rows.first()
             .and_then(|row| row.first())
             .and_then(Value::as_u64)
@@ -59,7 +73,7 @@ impl Table {
 
     /// The number behind the greatest one that any thread has in it.
     pub(super) fn numbers_end(&self) -> anyhow::Result<u64> {
-        let rows = self.http.exec(&format!("SELECT max(number) FROM \"{}\"", self.name))?.rows;
+        let rows = self.ask(&format!("SELECT max(number) FROM \"{}\"", self.name))?.rows;
         let greatest = rows.first().and_then(|row| row.first()).and_then(Value::as_u64);
         Ok(greatest.map_or(0, |greatest| greatest + 1))
     }
@@ -72,7 +86,7 @@ impl Table {
             let end = from + WINDOW_NUMBERS;
             let sql =
                 format!("SELECT {SELECTED} FROM \"{}\" WHERE at >= '{}' AND at < '{}'", self.name, at(from)?, at(end)?);
-            self.http.exec(&sql)?.rows.iter().for_each(|row| meet(row));
+            self.ask(&sql)?.rows.iter().for_each(|row| meet(row));
             from = end;
         }
         Ok(())
@@ -86,19 +100,39 @@ pub(super) struct Seen {
     pub(super) answered: Option<Duration>,
     /// From the break to a row behind it.
     pub(super) visible: Option<Duration>,
+    /// From the break to the end of the wait.
+    waited: Duration,
 }
 
-/// Looks until a row of thread 0 behind `number` is visible, or until `end`; `between` is called between two looks.
+impl Seen {
+    /// From the break to a row behind it; where there is none that is the drill's end.
+    pub(super) fn visible(self, after: &str, hint: &str) -> anyhow::Result<Duration> {
+        let waited = self.waited.as_secs();
+        self.visible.ok_or_else(|| Stop::untrue(format!("{after} no new row was visible for {waited} s"), hint).into())
+    }
+}
+
+/// Looks until a row of thread 0 behind `number` is visible, or until the wait is over; `between` is called between two
+/// looks.
 pub(super) fn watch(
     table: &Table,
     number: u64,
     broken_at: Instant,
-    end: Instant,
+    mut wait: Wait,
     mut between: impl FnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<Seen> {
     let mut seen = Seen::default();
-    while Instant::now() < end {
+    let mut moves_at = Instant::now();
+    while !wait.is_over() {
         between()?;
+        if wait.wants_marks() && Instant::now() >= moves_at {
+            // Without an answer there is no progress to see.
+            if let Ok(position) = table.log_position() {
+                wait.note(position);
+            }
+            moves_at = Instant::now() + MOVES_EVERY;
+        }
+        seen.waited = broken_at.elapsed();
         match table.is_past(number) {
             Ok(past) => {
                 seen.answered.get_or_insert_with(|| broken_at.elapsed());
@@ -108,12 +142,12 @@ pub(super) fn watch(
                 }
             }
             // That is what is measured.
-            Err(Error::Unreachable { .. } | Error::Busy { .. } | Error::Deadline { .. }) => {}
+            Err(error) if may_pass(&error) => {}
             // Just restarted, QuestDB may not know its tables yet.
             Err(Error::Refused { .. }) if seen.answered.is_none() => {}
             Err(error) => bail!(error),
         }
-        pause(LOOK_EVERY.min(end.saturating_duration_since(Instant::now())));
+        pause(LOOK_EVERY.min(wait.remaining()));
     }
     Ok(seen)
 }

@@ -23,6 +23,7 @@ use tripod::{Config, Decimal, Error, Token, Uuid};
 use tripod_stack::{Proxy, ServerName};
 
 use super::Drill;
+use super::patience::patiently;
 use super::row::Dice;
 use super::scene::millis;
 use crate::args::Global;
@@ -157,8 +158,8 @@ pub(crate) fn run(rounds: u32, global: &Global, bar: &ProgressBar) -> anyhow::Re
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let bot = runtime.block_on(async {
-        let bot = Prices::connect(&through).await?;
-        bot.follow().await.map(|()| bot)
+        let bot = patiently(async || Prices::connect(&through).await).await?;
+        patiently(async || bot.follow().await).await.map(|()| bot)
     })?;
     let state = State::default();
     let mut report = std::thread::scope(|scope| -> anyhow::Result<Report> {
@@ -244,7 +245,7 @@ fn await_fresh(bot: &Prices, tokens: &[Token], state: &State) -> anyhow::Result<
 fn write(config: &Config, tokens: &[Token], state: &State) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let prices = Prices::connect(config).await?;
+        let prices = patiently(async || Prices::connect(config).await).await?;
         let source = Label::new("source", "drill")?;
         let mut slot = 0;
         while !state.ended.load(Ordering::SeqCst) {
@@ -252,7 +253,8 @@ fn write(config: &Config, tokens: &[Token], state: &State) -> anyhow::Result<()>
             let update =
                 |token: &Token| PriceUpdate { token: *token, value: Decimal::from(slot), slot, source, venue: None };
             let updates: Vec<PriceUpdate> = tokens.iter().map(update).collect();
-            let report = prices.write(&updates).await?;
+            // The same slot again, where the machine is busy: it is there once.
+            let report = patiently(async || prices.write(&updates).await).await?;
             state.written.fetch_add(u64::try_from(report.written)?, Ordering::SeqCst);
             state.slot.store(slot, Ordering::SeqCst);
             tokio::time::sleep(WRITE_EVERY).await;

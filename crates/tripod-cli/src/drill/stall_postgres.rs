@@ -24,6 +24,7 @@ use tripod::tokens::{Address, CacheOptions, TokenCache, Tokens};
 use tripod_stack::{RunState, ServerName};
 
 use super::Break;
+use super::patience::{PATIENCE, STANDS_STILL, Wait, patiently};
 use super::scene::{Scene, millis, within};
 use super::server::{pause, watch};
 use crate::exit::Stop;
@@ -34,7 +35,7 @@ const LIFE_MOST: Duration = Duration::from_millis(1500);
 /// It is frozen between these two long: shorter than a call's deadline, and longer.
 const STALL_LEAST: Duration = Duration::from_millis(300);
 const STALL_MOST: Duration = Duration::from_millis(3000);
-const RECOVER_WITHIN: Duration = Duration::from_secs(60);
+const RECOVER_WITHIN: Duration = PATIENCE;
 /// Between two calls of one kind, and two reads from memory.
 const BETWEEN_CALLS: Duration = Duration::from_millis(2);
 /// First good call after the thaw.
@@ -109,8 +110,8 @@ pub(super) fn run(
         .context("cannot start the runtime")?;
     let postgres = Postgres::open(&config.postgres)?;
     let tokens = runtime.block_on(async {
-        migrations::check(&postgres).await?;
-        TokenCache::open(&config.postgres, CacheOptions::default()).await
+        patiently(async || migrations::check(&postgres).await).await?;
+        patiently(async || TokenCache::open(&config.postgres, CacheOptions::default()).await).await
     })?;
     let tally = Arc::new(Tally {
         ended: AtomicBool::new(false),
@@ -136,7 +137,7 @@ pub(super) fn run(
             pause(BETWEEN_CALLS);
         }
         // Rows go on being visible, too.
-        watch(&scene.table, newest, frozen_at, within(RECOVER_WITHIN), || load.check_alive())?;
+        watch(&scene.table, newest, frozen_at, Wait::while_it_moves(STANDS_STILL), || load.check_alive())?;
         breaks.push(Break {
             away_ms: Some(away_ms),
             recovery_ms: Some(lock(&tally.calls).last_first_good_ms),
@@ -150,7 +151,8 @@ pub(super) fn run(
             caller.await.map_err(|_| anyhow!("a caller panicked"))?;
         }
         let health = Health::new(postgres);
-        health.heartbeat(NAME, Status::Stopped, &serde_json::json!({}), Duration::from_secs(60)).await?;
+        let (details, deadline) = (serde_json::json!({}), Duration::from_secs(60));
+        patiently(async || health.heartbeat(NAME, Status::Stopped, &details, deadline).await).await?;
         anyhow::Ok(())
     })?;
     let memory = reader.join().map_err(|_| anyhow!("the reader panicked"))?;

@@ -12,6 +12,7 @@ use indicatif::ProgressBar;
 use tripod::tape::SinkStatus;
 
 use super::Break;
+use super::patience::{STANDS_STILL, Wait};
 use super::scene::{Scene, millis, within};
 use super::server::{pause, watch};
 use crate::exit::Stop;
@@ -21,14 +22,13 @@ const LIFE_LEAST: Duration = Duration::from_millis(300);
 const LIFE_MOST: Duration = Duration::from_millis(1000);
 /// QuestDB meets the hole with its next transaction, the sink asks it once a second.
 const SAID_WITHIN: Duration = Duration::from_secs(60);
-const RECOVER_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Where the moved parts of the log go.
 const AWAY: &str = "unreadable";
 
 pub(super) fn run(scene: &mut Scene, rounds: u32, bar: &ProgressBar) -> anyhow::Result<Vec<Break>> {
     let mut load = scene.start_load()?;
-    watch(&scene.table, 0, Instant::now(), within(RECOVER_WITHIN), || load.check_alive())?;
+    watch(&scene.table, 0, Instant::now(), Wait::while_it_moves(STANDS_STILL), || load.check_alive())?;
     let mut breaks = Vec::new();
     for round in 1..=rounds {
         pause(scene.dice.between(LIFE_LEAST, LIFE_MOST));
@@ -47,15 +47,10 @@ pub(super) fn run(scene: &mut Scene, rounds: u32, bar: &ProgressBar) -> anyhow::
             pause(LOOK_EVERY);
         }
         let said_ms = Some(millis(broken_at.elapsed()));
-        let seen = watch(&scene.table, newest, broken_at, within(RECOVER_WITHIN), || load.check_alive())?;
-        if seen.visible.is_none() {
-            return Err(Stop::untrue(
-                format!("no new row was visible within {RECOVER_WITHIN:?} after break {round}"),
-                "`tripod status` shows what the sink does about it",
-            )
-            .into());
-        }
-        breaks.push(Break { said_ms, recovery_ms: seen.visible.map(millis), ..Break::default() });
+        let seen = watch(&scene.table, newest, broken_at, Wait::while_it_moves(STANDS_STILL), || load.check_alive())?;
+        let visible =
+            seen.visible(&format!("after break {round}"), "`tripod status` shows what the sink does about it")?;
+        breaks.push(Break { said_ms, recovery_ms: Some(millis(visible)), ..Break::default() });
         bar.inc(1);
     }
     bar.set_message("delivering the rest");

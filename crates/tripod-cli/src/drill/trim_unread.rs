@@ -11,6 +11,7 @@ use tripod::events::{Consumer, ConsumerOptions, Draft, Events};
 use super::Drill;
 use super::events_report::EventsReport;
 use super::own_stack::OwnStack;
+use super::patience::patiently;
 
 const TOPIC: &str = "drill";
 const GROUP: &str = "drill";
@@ -23,10 +24,10 @@ const BATCH: u64 = 500;
 pub(super) async fn run(own: &OwnStack, rounds: u32, bar: &ProgressBar) -> anyhow::Result<EventsReport> {
     let mut config = own.config()?;
     (config.events.cap, config.events.claim_after_ms) = (CAP, 200);
-    let events = Events::connect(&config).await?;
+    let events = patiently(async || Events::connect(&config).await).await?;
     let publisher = events.publisher(TOPIC)?;
     let options = ConsumerOptions { block: Duration::from_millis(50), ..ConsumerOptions::default() };
-    let mut consumer = events.consumer(TOPIC, GROUP, options).await?;
+    let mut consumer = patiently(async || events.consumer(TOPIC, GROUP, options.clone()).await).await?;
     let (mut published, mut seen, mut longest) = (0_u64, 0_u64, Duration::ZERO);
     let mut broken = Vec::new();
     for round in 1..=rounds {
@@ -85,7 +86,7 @@ fn seen_or_missed(consumer: &Consumer, seen: u64) -> u64 {
 
 /// The stream's length, and what the group's count says.
 async fn info(events: &Events) -> anyhow::Result<(u64, Option<u64>)> {
-    let info = events.info(TOPIC).await?.context("the stream is gone")?;
+    let info = patiently(async || events.info(TOPIC).await).await?.context("the stream is gone")?;
     let group = info.groups.iter().find(|group| group.name == GROUP).context("the group is gone")?;
     Ok((info.length, group.trimmed_unread))
 }
@@ -104,6 +105,7 @@ async fn drain(consumer: &mut Consumer) -> anyhow::Result<u64> {
             last = Some(number);
             seen += 1;
         }
-        consumer.ack(&batch.iter().map(|event| event.id).collect::<Vec<_>>()).await?;
+        let ids: Vec<_> = batch.iter().map(|event| event.id).collect();
+        patiently(async || consumer.ack(&ids).await).await?;
     }
 }

@@ -10,6 +10,7 @@ use tripod_stack::Servers;
 
 use super::clock::{self, Clocks};
 use super::own_stack::OwnStack;
+use super::patience::patiently;
 use super::report::{Besides, Report};
 use super::scene::{self, Judged, Scene, remove_dir};
 use super::whole::{Back, Whole, Work};
@@ -60,7 +61,7 @@ fn perform(
     bar: &ProgressBar,
 ) -> anyhow::Result<(Vec<Break>, Work, Judged)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(migrations::apply(&scene.config.postgres))?;
+    runtime.block_on(patiently(async || migrations::apply(&scene.config.postgres).await))?;
     let whole = Whole::start(&scene.config)?;
     let (breaks, backs): (Vec<Break>, Vec<Back>) = match clocks {
         Some(clocks) => clock_back::run(scene, own, clocks, &whole, rounds, bar)?,

@@ -208,8 +208,13 @@ fn a_backup_is_made_proven_and_put_back_and_the_journal_brings_what_came_since()
     assert_eq!(left, Vec::<PathBuf>::new(), "the old data were not removed");
     assert!(!scene.data().join("restore").exists() && !scene.data().join("restore.json").exists());
 
-    // Nobody delivers yet; whoever does notices that the server forgot.
+    // Nobody delivers yet, so what the sinks said last is older than that; whoever does notices that the server forgot.
+    let stale = |status: &Value| status["notes"].to_string().contains("sink main has not run since backup");
+    let status = scene.tripod(&["status"]).json();
+    assert!(stale(&status) && status["restored"]["backup"] == json!(id), "{status}");
     scene.done(&["deliver", "--until-empty"]);
+    let status = scene.tripod(&["status"]).json();
+    assert!(!stale(&status) && status["restored"]["at"].is_string(), "{status}");
     assert!(scene.content().attempts == later.attempts, "the journal did not bring every row again");
     // PostgreSQL further on, up to the end of its archive: the same backup again.
     scene.done(&["backup", "restore", "--yes", "--only", "postgres", "--to", "latest"]);

@@ -2,6 +2,7 @@
 //! of a machine cannot be broken without harm to others is judged in `commands/doctor/machine.rs`, from facts.
 
 mod around;
+mod proofs;
 mod replicated;
 
 use std::io::Write as _;

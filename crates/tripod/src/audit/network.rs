@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::Departure;
+use super::{Departure, Finding};
 use crate::config::Config;
 
 /// Looks at every address. One finding a server, with the key that mends it.
@@ -28,7 +28,7 @@ fn plain<'a>(section: &str, tls: bool, addresses: impl Iterator<Item = &'a str>)
     let away: Vec<&str> = addresses.filter(|address| leaves_the_machine(address)).collect();
     (!tls && !away.is_empty()).then(|| {
         Departure::wrong(
-            "network.plain",
+            Finding::NetworkPlain,
             format!("{section} leads to {} without TLS", away.join(", ")),
             "whoever is on the way reads passwords and trades, and can change them",
             format!("`tls = true` in [{section}] and a certificate on the server (for QuestDB: a proxy in front of it), or a tunnel whose near end is 127.0.0.1"),

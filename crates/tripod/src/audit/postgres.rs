@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::Client;
 
-use super::{Departure, clock};
+use super::{Departure, Finding, clock};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::postgres::{Failure, Postgres, migrations, timestamp};
@@ -30,7 +30,7 @@ pub async fn look(postgres: &Postgres, config: &config::Postgres) -> Result<Vec<
     let schema = match migrations::check(postgres).await {
         Ok(()) => None,
         Err(Error::Schema { what, .. }) => Some(Departure::wrong(
-            "postgres.schema",
+            Finding::PostgresSchema,
             what,
             "a bot refuses to start on another schema than its own",
             "`tripod migrate`",
@@ -47,7 +47,7 @@ pub async fn look(postgres: &Postgres, config: &config::Postgres) -> Result<Vec<
                 let now = client.query_one("SELECT clock_timestamp()", &[]).await?;
                 let theirs = timestamp(now.try_get(0)?)?;
                 let mut found: Vec<_> =
-                    clock("postgres.clock", "PostgreSQL", before, theirs, Timestamp::now()).into_iter().collect();
+                    clock(Finding::PostgresClock, "PostgreSQL", before, theirs, Timestamp::now()).into_iter().collect();
                 found.extend(settings(&settings_of(client).await?));
                 found.extend(room(client).await?);
                 found.extend(archiving(client).await?);
@@ -86,13 +86,13 @@ fn settings(known: &BTreeMap<String, String>) -> Vec<Departure> {
     let version: i32 = value("server_version_num").parse().unwrap_or(0);
     if version / 10_000 != TESTED {
         found.push(Departure::advice(
-            "postgres.version",
+            Finding::PostgresVersion,
             format!("PostgreSQL {}", version / 10_000),
             "only what was tested is promised",
             format!("use PostgreSQL {TESTED}, or run `tripod drill run stall-postgres` against this one"),
         ));
     }
-    for (name, id) in [("fsync", "postgres.fsync"), ("full_page_writes", "postgres.full-page-writes")] {
+    for (name, id) in [("fsync", Finding::PostgresFsync), ("full_page_writes", Finding::PostgresFullPageWrites)] {
         if value(name) == "off" {
             found.push(Departure::wrong(
                 id,
@@ -104,7 +104,7 @@ fn settings(known: &BTreeMap<String, String>) -> Vec<Departure> {
     }
     if value("synchronous_commit") == "off" {
         found.push(Departure::wrong(
-            "postgres.synchronous-commit",
+            Finding::PostgresSynchronousCommit,
             "synchronous_commit is off",
             "a setting or a token that was answered as stored may be gone after a crash of the machine",
             set("synchronous_commit", "on"),
@@ -112,7 +112,7 @@ fn settings(known: &BTreeMap<String, String>) -> Vec<Departure> {
     }
     if value("data_checksums") == "off" {
         found.push(Departure::advice(
-            "postgres.checksums",
+            Finding::PostgresChecksums,
             "pages have no checksums",
             "a disk that flips a bit is not noticed, and the backup keeps the flipped one",
             "stop the server and run pg_checksums --enable on its data directory",
@@ -121,7 +121,7 @@ fn settings(known: &BTreeMap<String, String>) -> Vec<Departure> {
     let listens_beyond = value("listen_addresses").split(',').any(|at| matches!(at.trim(), "*" | "0.0.0.0" | "::"));
     if listens_beyond && value("ssl") != "on" {
         found.push(Departure::wrong(
-            "postgres.plain-network",
+            Finding::PostgresPlainNetwork,
             "it listens on every address and has no TLS",
             "passwords' proofs and all data cross the network readable",
             "set ssl = on with a certificate, or listen_addresses = '127.0.0.1', and restart it",
@@ -129,7 +129,7 @@ fn settings(known: &BTreeMap<String, String>) -> Vec<Departure> {
     }
     if value("wal_level") == "minimal" {
         found.push(Departure::wrong(
-            "postgres.wal-level",
+            Finding::PostgresWalLevel,
             "wal_level is minimal",
             "no base backup can be taken and no standby can follow",
             "ALTER SYSTEM SET wal_level = replica; then restart it",
@@ -149,7 +149,7 @@ async fn room(client: &Client) -> std::result::Result<Option<Departure>, Failure
     let (used, most): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     Ok((used.saturating_mul(100) > most.saturating_mul(CONNECTIONS_PERCENT_MAX)).then(|| {
         Departure::advice(
-            "postgres.connections",
+            Finding::PostgresConnections,
             format!("{used} of {most} connections are in use"),
             "the next bot that starts is refused",
             "raise max_connections and restart it, or lower `pool_size` of the bots",
@@ -206,7 +206,7 @@ fn judge(archiver: &Archiver, waiting: Option<(i64, i64)>) -> Option<Departure> 
     let why = "a restore ends where the archive does, and the log that waits fills the disk";
     if archiver.mode == "off" {
         return Some(Departure::advice(
-            "postgres.archive-off",
+            Finding::PostgresArchiveOff,
             "archive_mode is off",
             "nothing after the last base backup can be restored",
             "set archive_mode = on and an archive_command, and restart it; `tripod up` does that for a local stack",
@@ -214,7 +214,7 @@ fn judge(archiver: &Archiver, waiting: Option<(i64, i64)>) -> Option<Departure> 
     }
     if archiver.how.trim().is_empty() {
         return Some(Departure::wrong(
-            "postgres.archive",
+            Finding::PostgresArchive,
             "archive_mode is on, and there is no archive_command and no archive_library",
             why,
             "ALTER SYSTEM RESET archive_command; SELECT pg_reload_conf(); or set one that works",
@@ -222,7 +222,7 @@ fn judge(archiver: &Archiver, waiting: Option<(i64, i64)>) -> Option<Departure> 
     }
     if archiver.failing {
         return Some(Departure::wrong(
-            "postgres.archive",
+            Finding::PostgresArchive,
             format!("archiving fails, {} times so far, last of {}", archiver.failures, archiver.file),
             why,
             "the server's log has archive_command's own words (`tripod up` puts a local stack's archive directory in \
@@ -231,7 +231,7 @@ fn judge(archiver: &Archiver, waiting: Option<(i64, i64)>) -> Option<Departure> 
     }
     let (files, minutes) = waiting.filter(|(_, minutes)| *minutes >= WAITING_MINUTES_MAX)?;
     Some(Departure::wrong(
-        "postgres.archive",
+        Finding::PostgresArchive,
         format!(
             "{files} files of the log wait to be archived, the oldest for {minutes} minutes; no failure is reported"
         ),
@@ -254,7 +254,7 @@ async fn login(client: &Client, bot: &str) -> std::result::Result<Vec<Departure>
         .await?;
     let Some(row) = row else {
         return Ok(vec![Departure::wrong(
-            "postgres.bot-login",
+            Finding::PostgresBotLogin,
             format!("there is no login {bot}"),
             "the bot cannot log in",
             format!("CREATE ROLE {bot} LOGIN PASSWORD '…'; then `tripod migrate`"),
@@ -269,7 +269,7 @@ async fn login(client: &Client, bot: &str) -> std::result::Result<Vec<Departure>
             ("more than a login", "NOCREATEROLE NOCREATEDB NOBYPASSRLS NOREPLICATION")
         };
         found.push(Departure::wrong(
-            "postgres.bot-rights",
+            Finding::PostgresBotRights,
             format!("the bot's login {bot} is {is}"),
             "a stolen or broken bot can do everything to the server",
             format!("ALTER ROLE {bot} {no}"),
@@ -278,7 +278,7 @@ async fn login(client: &Client, bot: &str) -> std::result::Result<Vec<Departure>
     // A superuser is a member of everything.
     for group in groups.iter().filter(|group| !superuser && *group != "tripod_writer") {
         found.push(Departure::wrong(
-            "postgres.bot-rights",
+            Finding::PostgresBotRights,
             format!("the bot's login {bot} is a member of {group}"),
             "settings are the operator's: a bot that may change them can raise its own limits",
             format!("REVOKE {group} FROM {bot}"),
@@ -286,7 +286,7 @@ async fn login(client: &Client, bot: &str) -> std::result::Result<Vec<Departure>
     }
     if !superuser && !groups.iter().any(|group| group == "tripod_writer") {
         found.push(Departure::wrong(
-            "postgres.bot-rights",
+            Finding::PostgresBotRights,
             format!("the bot's login {bot} is no member of tripod_writer"),
             "it can read and write nothing",
             "`tripod migrate`",
@@ -348,7 +348,7 @@ fn compare(wanted: &Grants, live: &Grants) -> Vec<Departure> {
             privileges.iter().filter(|one| !there.is_some_and(|there| there.contains(*one))).cloned().collect();
         if !lacking.is_empty() {
             found.push(Departure::wrong(
-                "postgres.grants",
+                Finding::PostgresGrants,
                 format!("{grantee} lacks {} on {object}", list(&lacking)),
                 "what needs it fails with 42501 when it is needed, and not before",
                 format!("GRANT {} ON {object} TO {grantee}", list(&lacking)),
@@ -364,7 +364,7 @@ fn compare(wanted: &Grants, live: &Grants) -> Vec<Departure> {
         let group = grantee.starts_with("tripod_") || grantee == "PUBLIC";
         if !extra.is_empty() && (group || extra.iter().any(|one| !one.starts_with("SELECT"))) {
             found.push(Departure::wrong(
-                "postgres.grants",
+                Finding::PostgresGrants,
                 format!("{grantee} may {} on {object}", list(&extra)),
                 "histories are only worth something where nobody can rewrite them",
                 format!("REVOKE {} ON {object} FROM {grantee}", list(&extra)),

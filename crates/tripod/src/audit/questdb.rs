@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Departure, clock};
+use super::{Departure, Finding, clock};
 use crate::error::Result;
 use crate::tape::questdb::QuestDbHttp;
 use crate::tape::schema::{self, Action, ActionKind, LiveView, rollups};
@@ -34,7 +34,7 @@ pub fn look(http: &QuestDbHttp, specs: &[TableSpec], prefix: &str) -> Result<Vec
     let answer = http.exec("SELECT systimestamp()")?;
     let after = Timestamp::now();
     if let Some(theirs) = text(&answer.rows, 0).and_then(|time| time.parse().ok()) {
-        found.extend(clock("questdb.clock", "QuestDB", before, theirs, after));
+        found.extend(clock(Finding::QuestDbClock, "QuestDB", before, theirs, after));
     }
     Ok(found)
 }
@@ -74,7 +74,7 @@ pub fn look_at_rollups(
 fn version(version: &str) -> Option<Departure> {
     (version != TESTED).then(|| {
         Departure::advice(
-            "questdb.version",
+            Finding::QuestDbVersion,
             format!("QuestDB {version}"),
             "only what was tested is promised; the statements and answers of other versions may differ",
             format!("run the drills against it (`tripod drill run kill-questdb`), or use {TESTED}"),
@@ -86,7 +86,7 @@ fn version(version: &str) -> Option<Departure> {
 fn standing(name: &str, at_txn: u64, now: &LiveView) -> Option<Departure> {
     (now.behind > 0 && now.at_txn == at_txn).then(|| {
         Departure::wrong(
-            "questdb.view-behind",
+            Finding::QuestDbViewBehind,
             format!("view {name} stands {} transactions behind {} and does not move", now.behind, now.base),
             "candles and quality lack the newest rows, and retention holds their days back",
             format!("see the server's log for {name}; REFRESH MATERIALIZED VIEW \"{name}\" INCREMENTAL gives it a push (never FULL)"),
@@ -112,7 +112,7 @@ fn parameters(known: &HashMap<String, String>) -> Vec<Departure> {
     for name in ["line.auto.create.new.tables", "line.auto.create.new.columns"] {
         if value(name) == "true" {
             found.push(Departure::wrong(
-                "questdb.auto-create",
+                Finding::QuestDbAutoCreate,
                 format!("{name} is true"),
                 "whoever writes a misspelt name makes a new table or column, without DEDUP keys, and nobody is told",
                 set(name, "false"),
@@ -121,7 +121,7 @@ fn parameters(known: &HashMap<String, String>) -> Vec<Departure> {
     }
     if value("cairo.wal.enabled.default") == "false" {
         found.push(Departure::wrong(
-            "questdb.wal",
+            Finding::QuestDbWal,
             "cairo.wal.enabled.default is false",
             "a table without WAL has no DEDUP: rows that are sent twice are there twice",
             set("cairo.wal.enabled.default", "true"),
@@ -129,7 +129,7 @@ fn parameters(known: &HashMap<String, String>) -> Vec<Departure> {
     }
     if value("dev.mode.enabled") == "true" {
         found.push(Departure::advice(
-            "questdb.dev-mode",
+            Finding::QuestDbDevMode,
             "dev.mode.enabled is true",
             "anybody with a login can suspend tables",
             set("dev.mode.enabled", "false"),
@@ -138,7 +138,7 @@ fn parameters(known: &HashMap<String, String>) -> Vec<Departure> {
     for name in ["cairo.writer.data.append.page.size", "cairo.wal.writer.data.append.page.size"] {
         if bytes(value(name)).is_some_and(|page| page > APPEND_PAGE_MAX) {
             found.push(Departure::advice(
-                "questdb.append-page",
+                Finding::QuestDbAppendPage,
                 format!("{name} is {}", value(name)),
                 "a page is set aside per column and table: ten tables with a row each take gigabytes of disk",
                 set(name, "128k"),
@@ -147,7 +147,7 @@ fn parameters(known: &HashMap<String, String>) -> Vec<Departure> {
     }
     if value("telemetry.enabled") == "true" && value("telemetry.disable.completely") != "true" {
         found.push(Departure::advice(
-            "questdb.telemetry",
+            Finding::QuestDbTelemetry,
             "telemetry is on",
             "the server writes of its use, and the telemetry table costs disk",
             set("telemetry.enabled", "false"),
@@ -155,7 +155,7 @@ fn parameters(known: &HashMap<String, String>) -> Vec<Departure> {
     }
     if value("ram.usage.limit.bytes") == "0" && value("ram.usage.limit.percent") == "0" {
         found.push(Departure::advice(
-            "questdb.memory",
+            Finding::QuestDbMemory,
             "there is no limit of memory",
             "a large question may take what the bot beside it needs, and the kernel ends one of them",
             set("ram.usage.limit.percent", "70"),
@@ -173,7 +173,7 @@ fn open_to_all(known: &HashMap<String, String>) -> Vec<Departure> {
     let everywhere = bound.starts_with("0.0.0.0") || bound.starts_with("[::]");
     if everywhere && value("http.user").is_empty() {
         return vec![Departure::wrong(
-            "questdb.open",
+            Finding::QuestDbOpen,
             format!("HTTP listens on {bound} and asks for no password"),
             "whoever reaches the machine can read, write and drop every table",
             "set http.net.bind.to=127.0.0.1:9000, or http.user and http.password, in server.conf; then restart it",
@@ -211,7 +211,7 @@ fn due(plan: Vec<Action>) -> Vec<Departure> {
             let what = format!("{}: {} ({})", action.object, action.action, action.detail);
             let why =
                 "rows of a table that is not as specified stay in the journal, or are kept longer or shorter than said";
-            Departure::wrong("questdb.schema", what, why, remedy)
+            Departure::wrong(Finding::QuestDbSchema, what, why, remedy)
         })
         .collect()
 }
@@ -223,7 +223,7 @@ fn suspended(http: &QuestDbHttp) -> Result<Vec<Departure>> {
         let (name, reason) = (word(row, 0), format!("{} {}", word(row, 1), word(row, 2)));
         let reason = Some(reason.trim()).filter(|words| !words.is_empty()).map(|words| format!(": {words}"));
         Departure::wrong(
-            "questdb.suspended",
+            Finding::QuestDbSuspended,
             format!("table {name} is suspended{}", reason.unwrap_or_default()),
             "writes are answered OK and nothing becomes visible until it goes on",
             format!("mend the cause (often a full disk), then: ALTER TABLE \"{name}\" RESUME WAL"),
@@ -240,7 +240,7 @@ fn views(http: &QuestDbHttp) -> Result<Vec<Departure>> {
         let (name, status, reason) = (word(row, 0), word(row, 1), word(row, 2));
         (status == "invalid").then(|| {
             Departure::wrong(
-                "questdb.view",
+                Finding::QuestDbView,
                 format!("view {name} is {status}: {reason}"),
                 "what it sums up stands still while its table goes on",
                 // A full refresh would also wipe the buckets whose rows have expired.
@@ -256,7 +256,7 @@ fn checkpoint(http: &QuestDbHttp) -> Result<Option<Departure>> {
     let open = answer.rows.first().and_then(|row| row.first()).and_then(Value::as_bool).unwrap_or(false);
     Ok(open.then(|| {
         Departure::wrong(
-            "questdb.checkpoint",
+            Finding::QuestDbCheckpoint,
             format!("a checkpoint is open since {}", text(&answer.rows, 1).unwrap_or("an unknown time")),
             "nothing that was deleted or replaced gives its disk back while it is open",
             "if no backup is running: CHECKPOINT RELEASE",

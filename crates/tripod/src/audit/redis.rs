@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ::redis::{Cmd, Value, cmd};
 
-use super::{Departure, clock};
+use super::{Departure, Finding, clock};
 use crate::config;
 use crate::error::{Error, Result, Server};
 use crate::redis::{Instance, Link};
@@ -34,7 +34,7 @@ pub async fn look(link: &Link, config: &config::Redis, prefix: &str) -> Result<V
     let (seconds, micros): (u64, u64) = link.query("TIME", &cmd("TIME")).await?;
     let theirs = Duration::from_secs(seconds) + Duration::from_micros(micros);
     if let Some(theirs) = i64::try_from(theirs.as_nanos()).ok().and_then(|at| Timestamp::from_nanos(at).ok()) {
-        found.extend(clock("redis.clock", &link.server().to_string(), before, theirs, Timestamp::now()));
+        found.extend(clock(Finding::RedisClock, &link.server().to_string(), before, theirs, Timestamp::now()));
     }
     found.extend(default_user(link, &instance).await?);
     if has_user {
@@ -62,7 +62,7 @@ async fn bot_user(link: &Link, user: &str) -> Result<Option<Departure>> {
     match dry_run(link, user, &cmd("PING")).await {
         Ok(_) => Ok(None),
         Err(Error::Refused { what, .. }) if what.contains("not found") => Ok(Some(Departure::wrong(
-            "redis.bot-user",
+            Finding::RedisBotUser,
             format!("{}: there is no user {user}", link.server()),
             "the bot cannot log in",
             format!(
@@ -88,7 +88,7 @@ async fn default_user(link: &Link, instance: &Instance) -> Result<Option<Departu
     };
     Ok(lacks.map(|words| {
         Departure::wrong(
-            "redis.default-user",
+            Finding::RedisDefaultUser,
             format!("{}: the default user may not write ({words})", link.server()),
             "this version replays what scripts wrote with the default user's rights: a restart loses it, silently",
             "ACL SETUSER default off resetpass ~* &* +@all (nobody can log in as it), in the ACL file too; or Redis 8.4",
@@ -113,7 +113,7 @@ async fn rights(link: &Link, user: &str, prefix: &str) -> Result<Vec<Departure>>
     }
     if !lacking.is_empty() {
         found.push(Departure::wrong(
-            "redis.bot-rights",
+            Finding::RedisBotRights,
             format!("{}: user {user} lacks rights: {}", link.server(), lacking.join("; ")),
             "what needs them fails with NOPERM when it is needed, and not before",
             format!("ACL SETUSER {user} with what it lacks, and ACL SAVE"),
@@ -124,7 +124,7 @@ async fn rights(link: &Link, user: &str, prefix: &str) -> Result<Vec<Departure>>
             let name = String::from_utf8_lossy(&forbidden.get_packed_command()).into_owned();
             let name = name.split("\r\n").nth(2).unwrap_or_default().to_owned();
             found.push(Departure::wrong(
-                "redis.bot-rights",
+                Finding::RedisBotRights,
                 format!("{}: user {user} may {name}", link.server()),
                 "a stolen or broken bot can empty or stop the server",
                 format!("ACL SETUSER {user} -@admin -@dangerous, then add back what it lacks; ACL SAVE"),
@@ -203,7 +203,7 @@ async fn append_sync(link: &Link) -> Result<Option<Departure>> {
     };
     Ok((value == "no").then(|| {
         Departure::advice(
-            "redis.append-sync",
+            Finding::RedisAppendSync,
             format!("{}: appendfsync is no", link.server()),
             "a power loss takes half a minute of events instead of a second",
             settings::set("appendfsync", "everysec"),
@@ -213,7 +213,7 @@ async fn append_sync(link: &Link) -> Result<Option<Departure>> {
 
 fn unknown(what: &str, words: &str) -> Departure {
     Departure::advice(
-        "redis.unknown",
+        Finding::RedisUnknown,
         format!("{what} cannot be looked at: {words}"),
         "what nobody can look at may be wrong",
         "give `admin_user` the right: ACL SETUSER … +acl +config|get +info",

@@ -8,7 +8,7 @@
 //!
 //! Picture:
 //! ```text
-//! TIME ──▶ anchor (server's time, our monotonic time) ──▶ ServerClock::now()   each 5 s and after each reconnect
+//! TIME ──▶ anchor (server's time, our monotonic time) ──▶ ServerClock::now()   each 5 s, after each reconnect, on doubt
 //! coarse clock of the kernel, a tick of some milliseconds ──▶ Ticks            age and life in memory
 //! ```
 
@@ -78,11 +78,28 @@ impl ServerClock {
             }
             let Ok((anchor, took)) = ask(link).await else { continue };
             connections = now;
-            let held = self.0.load();
-            let old = held.at.elapsed() >= KEEP_AT_MOST;
-            if is_new || took <= ROUND_TRIP_GOOD || old || held.is_refuted_by(&anchor, took) {
-                self.0.store(Arc::new(anchor));
+            self.take(anchor, took, is_new);
+        }
+    }
+
+    /// Compares now: somebody has met a stamp that does not fit, or is about to read what is older than the last comparison.
+    /// A user that may not ask keeps what there is.
+    pub(super) async fn compare(&self, link: &Link) -> Result<()> {
+        match ask(link).await {
+            Ok((anchor, took)) => {
+                self.take(anchor, took, false);
+                Ok(())
             }
+            Err(Error::Refused { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn take(&self, anchor: Anchor, took: Duration, is_new: bool) {
+        let held = self.0.load();
+        let old = held.at.elapsed() >= KEEP_AT_MOST;
+        if is_new || took <= ROUND_TRIP_GOOD || old || held.is_refuted_by(&anchor, took) {
+            self.0.store(Arc::new(anchor));
         }
     }
 }

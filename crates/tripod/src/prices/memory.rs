@@ -1,8 +1,11 @@
 //! The newest prices this process knows.
 //!
 //! Constraints: a read takes no lock and never waits; an older slot never replaces a newer one, not even after its price
-//! expired (the entry stays, its value is just no longer given); a price never outlives its life; the number of tokens is
-//! bounded. Names come from strangers, so the hash is keyed anew in each process.
+//! expired (the entry stays, its value is just no longer given); the number of tokens is bounded. Names come from
+//! strangers, so the hash is keyed anew in each process.
+//!
+//! A price never outlives its life, whatever the server's clock does: one whose age nobody knows is remembered for its
+//! slot and not given, and one write that is met twice (read again after a gap) lives no longer for it.
 //!
 //! At the limit the tokens go whose guards Redis has forgotten, too: nobody can know any more that a slot is older.
 //! Where there are none, the new token is turned away, read from Redis, and counted.
@@ -18,7 +21,7 @@ use super::Price;
 use super::clock::Ticks;
 use super::watch::Queue;
 use crate::redis::Label;
-use crate::value::{Decimal, Token};
+use crate::value::{Decimal, Timestamp, Token};
 
 /// Tokens and venues remembered at most. More: about 400 bytes each. Fewer: tokens beyond it are read from Redis.
 pub const TOKENS_MAX: usize = 100_000;
@@ -72,7 +75,9 @@ pub(super) struct Sighting {
     /// 0: the last known one.
     pub(super) slot: u64,
     pub(super) source: Option<Label>,
-    /// How old it is now; none where nobody knows.
+    /// When the server took it, by the server's clock; none where it has not said so yet.
+    pub(super) written_at: Option<Timestamp>,
+    /// How old it is now. None where nobody knows: then it is not given, for nobody knows either when its life is over.
     pub(super) age: Option<Duration>,
     /// How long it lives from now on.
     pub(super) life: Duration,
@@ -83,10 +88,42 @@ struct Entry {
     value: Decimal,
     slot: u64,
     source: Option<Label>,
+    written_at: Option<Timestamp>,
     /// How old it was when it came here.
-    age_then: Option<Duration>,
+    age_then: Duration,
     came_at: u64,
     expires_at: u64,
+}
+
+impl Entry {
+    fn of(new: &Sighting, slot: u64, came_at: u64) -> Self {
+        let life = if new.age.is_some() { new.life } else { Duration::ZERO };
+        Self {
+            value: new.value,
+            slot,
+            source: new.source,
+            written_at: new.written_at,
+            age_then: new.age.unwrap_or_default(),
+            came_at,
+            expires_at: came_at.saturating_add(nanos(life)),
+        }
+    }
+
+    fn age_at(&self, now: u64) -> Duration {
+        self.age_then + Duration::from_nanos(now.saturating_sub(self.came_at))
+    }
+
+    fn is_same_write(&self, other: &Self) -> bool {
+        let of = |entry: &Self| (entry.written_at, entry.slot, entry.value);
+        self.written_at.is_some() && of(self) == of(other)
+    }
+
+    /// The same write, met before: whichever of the two says older and over sooner is right. The server's clock may have
+    /// gone back in between, and then its key lives on and its stamp looks young.
+    fn no_younger_than(self, before: &Self) -> Self {
+        let age_then = self.age_then.max(before.age_at(self.came_at));
+        Self { age_then, expires_at: self.expires_at.min(before.expires_at), ..self }
+    }
 }
 
 #[derive(Debug)]
@@ -152,8 +189,11 @@ impl Memory {
         let is_news =
             held.is_none_or(|held| held.value != new.value || held.slot != slot || came_at >= held.expires_at);
         writing.tokens += usize::from(held.is_none());
-        let expires_at = came_at.saturating_add(nanos(new.life));
-        let entry = Entry { value: new.value, slot, source: new.source, age_then: new.age, came_at, expires_at };
+        let entry = Entry::of(new, slot, came_at);
+        let entry = match held {
+            Some(held) if held.is_same_write(&entry) => entry.no_younger_than(held),
+            _ => entry,
+        };
         entries.insert(new.key, entry);
         if is_news {
             writing.queues.iter().for_each(|queue| queue.push(new.key));
@@ -187,7 +227,7 @@ impl Memory {
         Some(Price {
             value: entry.value,
             slot: (entry.slot > 0).then_some(entry.slot),
-            age: entry.age_then.map(|then| then + Duration::from_nanos(now.saturating_sub(entry.came_at))),
+            age: Some(entry.age_at(now)),
             source: entry.source,
         })
     }
@@ -301,7 +341,8 @@ mod tests {
 
     fn sighting(name: &str, value: i64, slot: u64, life: Duration) -> Sighting {
         let key = Key { token: Token::new(name).unwrap(), venue: None };
-        Sighting { key, value: Decimal::from(value), slot, source: None, age: Some(Duration::ZERO), life }
+        let (written_at, age) = (None, Some(Duration::ZERO));
+        Sighting { key, value: Decimal::from(value), slot, source: None, written_at, age, life }
     }
 
     fn put(memory: &Memory, value: i64, slot: u64, life_ms: u64) {
@@ -337,6 +378,37 @@ mod tests {
         put(&memory, 2, 500, 60_000);
         put(&memory, 3, 0, 60_000);
         assert_eq!(get(&memory), Some((3, Some(500))));
+    }
+
+    #[test]
+    fn a_price_of_unknown_age_is_remembered_for_its_slot_and_not_given() {
+        let memory = Memory::new(10, GUARD);
+        let life = Duration::from_secs(60);
+        memory.put(&sighting("SOL", 1, 500, life));
+        memory.put(&Sighting { age: None, ..sighting("SOL", 2, 501, life) });
+        assert_eq!(get(&memory), None, "neither the newest, whose life may be over, nor an older one");
+        put(&memory, 3, 500, 60_000);
+        assert_eq!(get(&memory), None);
+        put(&memory, 4, 502, 60_000);
+        assert_eq!(get(&memory), Some((4, Some(502))));
+    }
+
+    #[test]
+    fn the_same_write_met_again_is_no_younger_and_lives_no_longer() {
+        let memory = Memory::new(10, GUARD);
+        let (old, life) = (Duration::from_secs(30), Duration::from_secs(60));
+        let written_at = |ms: i64| Some(Timestamp::from_nanos(ms * 1_000_000).unwrap());
+        let first = Sighting { written_at: written_at(1000), age: Some(old), ..sighting("SOL", 1, 500, life) };
+        let age = || memory.get(&Token::new("SOL").unwrap(), None).and_then(|price| price.age);
+        memory.put(&first);
+        memory.put(&Sighting { age: Some(Duration::ZERO), ..first });
+        assert!(age().unwrap() >= old, "{:?}", age());
+        memory.put(&Sighting { life: Duration::ZERO, ..first });
+        memory.put(&first);
+        assert_eq!(age(), None, "its life was over");
+        // Written again, with the same slot and value: that is another one.
+        memory.put(&Sighting { written_at: written_at(1001), age: Some(Duration::ZERO), ..first });
+        assert!(age().unwrap() < old);
     }
 
     #[test]

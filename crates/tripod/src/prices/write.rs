@@ -91,6 +91,7 @@ impl Prices {
                 value: update.value,
                 slot: update.slot,
                 source: Some(update.source),
+                written_at: None,
                 age: Some(Duration::ZERO),
                 life: self.ttl,
             });
@@ -112,8 +113,8 @@ impl Prices {
             return Err(Error::invalid("ttl", format!("is {ttl:?}; wanted 1 ms to {TTL_MAX:?}")));
         }
         let key = Key { token, venue: None };
-        let age = Some(Duration::ZERO);
-        self.memory.put(&Sighting { key, value: price, slot: 0, source: None, age, life: ttl });
+        let (written_at, age) = (None, Some(Duration::ZERO));
+        self.memory.put(&Sighting { key, value: price, slot: 0, source: None, written_at, age, life: ttl });
         let mut command = PRICE_WRITE.call(2);
         self.keys.add_pair(&mut command, &mut String::new(), &token, None);
         self.add_lives(&mut command, ttl);

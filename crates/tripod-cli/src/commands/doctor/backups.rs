@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use tripod::audit::Departure;
+use tripod::audit::{Departure, Finding};
 use tripod::{Config, Timestamp};
 
 use crate::backup::store::Store;
@@ -24,7 +24,12 @@ fn judge(newest: &str, proven: Option<(&str, Timestamp)>, reach: Duration, now: 
     let Some((id, at)) = proven else {
         let what = format!("no backup is proven; the newest is {newest}");
         let why = "whether it restores is found out when it has to";
-        return vec![Departure::advice("backup.unproven", what, why, "`tripod backup verify`; let a timer do it")];
+        return vec![Departure::advice(
+            Finding::BackupUnproven,
+            what,
+            why,
+            "`tripod backup verify`; let a timer do it",
+        )];
     };
     let age = now.since(at);
     if age <= reach {
@@ -32,7 +37,7 @@ fn judge(newest: &str, proven: Option<(&str, Timestamp)>, reach: Duration, now: 
     }
     let hours = |span: Duration| span.as_secs() / 3600;
     vec![Departure::wrong(
-        "backup.old",
+        Finding::BackupOld,
         format!(
             "the last proven backup ({id}) is {} hours old, and journals reach {} hours back",
             hours(age),

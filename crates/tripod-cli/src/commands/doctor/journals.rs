@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use tripod::Config;
-use tripod::audit::Departure;
+use tripod::audit::{Departure, Finding};
 use tripod::tape::spec::Importance;
 use tripod_journal::{Inventory, SegmentState};
 
@@ -37,7 +37,7 @@ fn look_at(dir: &Path, class: Importance, budget: u64) -> Vec<Departure> {
         Ok(inventory) => inventory,
         Err(error) => {
             return vec![Departure::wrong(
-                "journal.unreadable",
+                Finding::JournalUnreadable,
                 format!("{}: {error}", dir.display()),
                 "its rows cannot be delivered",
                 "`tripod journal verify` names file and offset",
@@ -48,7 +48,7 @@ fn look_at(dir: &Path, class: Importance, budget: u64) -> Vec<Departure> {
     let damaged: Vec<_> = inventory.segments.iter().filter(|one| one.state == SegmentState::Damaged).collect();
     if let Some(first) = damaged.first() {
         found.push(Departure::wrong(
-            "journal.damaged",
+            Finding::JournalDamaged,
             format!(
                 "{} of {} segments cannot be read, the first is {}",
                 damaged.len(),
@@ -62,7 +62,7 @@ fn look_at(dir: &Path, class: Importance, budget: u64) -> Vec<Departure> {
     for sink in &inventory.sinks {
         if sink.undelivered_bytes > budget / 100 * BUDGET_PERCENT_MAX {
             found.push(Departure::wrong(
-                "journal.budget",
+                Finding::JournalBudget,
                 format!(
                     "sink {} has {} MiB to deliver in {}, of a budget of {} MiB",
                     sink.name,

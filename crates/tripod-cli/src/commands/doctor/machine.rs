@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 use tripod::Config;
-use tripod::audit::Departure;
+use tripod::audit::{Departure, Finding};
 
 /// QuestDB maps each column file of each open partition.
 const MAPS_MIN: u64 = 262_144;
@@ -95,7 +95,7 @@ fn judge(facts: &Facts, config: &Config, file: &Path) -> Vec<Departure> {
 fn secrets(mode: u32, file: &Path) -> Option<Departure> {
     (mode & 0o077 != 0).then(|| {
         Departure::wrong(
-            "machine.config-mode",
+            Finding::MachineConfigMode,
             format!("{} can be read by others (mode {mode:o})", file.display()),
             "it holds the passwords of every server",
             format!("chmod 600 {}", file.display()),
@@ -111,7 +111,7 @@ fn disk(facts: &Disk, config: &Config) -> Vec<Departure> {
     let mut found = Vec::new();
     if *free_mib < wanted_mib {
         found.push(Departure::wrong(
-            "machine.disk",
+            Finding::MachineDisk,
             format!(
                 "{free_mib} MiB are free in {}, and the journals may still take {}",
                 place.display(),
@@ -123,7 +123,7 @@ fn disk(facts: &Disk, config: &Config) -> Vec<Departure> {
     }
     if let Some(free) = free_inodes.filter(|free| *free < INODES_MIN) {
         found.push(Departure::wrong(
-            "machine.inodes",
+            Finding::MachineInodes,
             format!("{free} inodes are free in {}", place.display()),
             "without one no segment can be made, however much space there is",
             "delete what has many small files there, or move journal.dir",
@@ -136,7 +136,7 @@ fn redis_kernel(facts: &Facts) -> Vec<Departure> {
     let mut found = Vec::new();
     if facts.overcommit_memory == Some(0) {
         found.push(Departure::advice(
-            "machine.overcommit",
+            Finding::MachineOvercommit,
             "vm.overcommit_memory is 0",
             "where memory is short, Redis cannot fork to save or to rewrite its append-only file",
             "sysctl vm.overcommit_memory=1, and the same in /etc/sysctl.d",
@@ -144,7 +144,7 @@ fn redis_kernel(facts: &Facts) -> Vec<Departure> {
     }
     if facts.huge_pages.contains("[always]") {
         found.push(Departure::advice(
-            "machine.huge-pages",
+            Finding::MachineHugePages,
             "transparent huge pages are always on",
             "after each save of Redis its writes stall for milliseconds, page by page",
             "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled, at each start of the machine",
@@ -157,7 +157,7 @@ fn questdb_kernel(facts: &Facts) -> Vec<Departure> {
     let mut found = Vec::new();
     if let Some(maps) = facts.max_map_count.filter(|maps| *maps < MAPS_MIN) {
         found.push(Departure::advice(
-            "machine.map-count",
+            Finding::MachineMapCount,
             format!("vm.max_map_count is {maps}"),
             "QuestDB maps a file per column and partition; at the limit reads and writes fail",
             format!("sysctl vm.max_map_count={MAPS_MIN}, and the same in /etc/sysctl.d"),
@@ -165,7 +165,7 @@ fn questdb_kernel(facts: &Facts) -> Vec<Departure> {
     }
     if let Some(files) = facts.open_files.filter(|files| *files < FILES_MIN) {
         found.push(Departure::advice(
-            "machine.open-files",
+            Finding::MachineOpenFiles,
             format!("a process may open {files} files"),
             "QuestDB opens one per column and partition; a question over many days fails at the limit",
             "ulimit -n 65536 before `tripod up`, or LimitNOFILE in the service",

@@ -10,12 +10,18 @@ use tripod::ledger::LedgerRow;
 use tripod::tape::{SinkState, SinkStatus};
 
 use super::rows::Found;
+use crate::backup::swap::LastRestore;
 use crate::output;
 
 /// A sink that lives says something each second.
 const SILENT_AFTER: Duration = Duration::from_secs(10);
 
-pub(super) fn judge(sinks: &[SinkStatus], ledger: &[LedgerRow], now: Timestamp) -> Found {
+pub(super) fn judge(
+    sinks: &[SinkStatus],
+    ledger: &[LedgerRow],
+    restored: Option<&LastRestore>,
+    now: Timestamp,
+) -> Found {
     let mut found = Found::default();
     for sink in sinks {
         let who = format!("sink {} ({})", sink.sink, sink.class.as_str());
@@ -62,7 +68,24 @@ pub(super) fn judge(sinks: &[SinkStatus], ledger: &[LedgerRow], now: Timestamp) 
             found.notes.push(format!("{waiting} rows wait for sink {name}: {}", SinkStatus::NOBODY));
         }
     }
+    found.notes.extend(restored.and_then(|restored| older_than(restored, sinks)));
     found
+}
+
+/// Those that have not run since QuestDB's data were replaced: what they and the ledger say is of the data before.
+fn older_than(restored: &LastRestore, sinks: &[SinkStatus]) -> Option<String> {
+    let is_older =
+        |sink: &&SinkStatus| sink.pid.is_none() && sink.said_at > Timestamp::EPOCH && sink.said_at < restored.at;
+    let mut names: Vec<&str> = sinks.iter().filter(is_older).map(|sink| sink.sink.as_str()).collect();
+    names.dedup();
+    (!names.is_empty()).then(|| {
+        let LastRestore { backup, at } = restored;
+        format!(
+            "sink {} has not run since backup {backup} was restored at {at}: what the ledger calls visible was so \
+             before that; it delivers again what the server lacks when a bot or `tripod deliver` runs",
+            names.join(", ")
+        )
+    })
 }
 
 pub(super) fn word(state: SinkState) -> &'static str {
@@ -114,8 +137,22 @@ mod tests {
     }
 
     fn counts(sink: SinkStatus) -> (usize, usize) {
-        let found = judge(&[sink], &[], "2026-01-01T00:01:00Z".parse().unwrap());
+        let found = judge(&[sink], &[], None, "2026-01-01T00:01:00Z".parse().unwrap());
         (found.alarms.len(), found.notes.len())
+    }
+
+    #[test]
+    fn a_word_that_is_older_than_a_restore_is_said_to_be_until_the_sink_has_run() {
+        let at = "2026-01-01T00:00:30Z".parse().unwrap();
+        let restored = LastRestore { backup: "b".to_owned(), at };
+        let notes =
+            |sinks: &[SinkStatus]| judge(sinks, &[], Some(&restored), "2026-01-01T00:01:00Z".parse().unwrap()).notes;
+        let (before, since) = ("2026-01-01T00:00:29Z", "2026-01-01T00:00:59Z");
+        let one = notes(&[sink("not_running", None, before), sink("not_running", None, before)]);
+        assert!(one.len() == 1 && one[0].starts_with("sink main has not run since backup b was restored"), "{one:?}");
+        assert_eq!(notes(&[sink("not_running", None, since)]), Vec::<String>::new());
+        assert_eq!(notes(&[sink("delivering", Some(1), since)]), Vec::<String>::new());
+        assert_eq!(notes(&[sink("not_running", None, "1970-01-01T00:00:00Z")]), Vec::<String>::new(), "it never ran");
     }
 
     #[test]

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::json;
+use tripod::Config;
 use tripod::health::{Component, Health, Status};
 use tripod::postgres::Postgres;
-use tripod::{Advice, Config};
 
+use super::super::patience::patiently;
 use super::Pulse;
 
 const NAME: &str = "drill/alive";
@@ -18,9 +19,6 @@ const EVERY: Duration = Duration::from_millis(100);
 const DEADLINE: Duration = Duration::from_secs(5);
 /// What falls silent promised to be back within this.
 const SILENT_DEADLINE: Duration = Duration::from_millis(500);
-
-/// For a call of the drill's own.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What was seen.
 #[derive(Debug, Default)]
@@ -60,18 +58,6 @@ pub(super) async fn beat(pulses: Arc<Pulses>, config: Config, over: Arc<AtomicBo
         tokio::time::sleep(EVERY).await;
     }
     Ok(())
-}
-
-/// A call of the drill's own, again where the error says so: a busy machine may miss a deadline that a bot would, too.
-async fn patiently<T>(call: impl AsyncFn() -> tripod::Result<T>) -> tripod::Result<T> {
-    let began = Instant::now();
-    loop {
-        match call().await {
-            Err(error) if matches!(error.advice(), Advice::Retry | Advice::Wait) && began.elapsed() < PATIENCE => {}
-            done => return done,
-        }
-        tokio::time::sleep(EVERY).await;
-    }
 }
 
 fn find<'a>(listed: &'a [Component], name: &str) -> Option<&'a Component> {

@@ -29,8 +29,10 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tripod::Config;
 use tripod::events::{ConsumerOptions, Event, Events};
+use tripod::prices::Prices;
 
 use super::events_witness::{self, EventCounts, GROUP, Seen, TOPIC};
+use super::patience::patiently;
 use super::scene::millis;
 use super::server::pause;
 use crate::exit::Stop;
@@ -228,14 +230,13 @@ impl Whole {
         let (seen, book, pulses) = (Arc::<Seen>::default(), Arc::<Book>::default(), Arc::<Pulses>::default());
         let mut tasks: Vec<(&'static str, JoinHandle<anyhow::Result<()>>)> = Vec::new();
         let feed = runtime.block_on(market.connect(&config))?;
-        tasks.push((
-            "writer of prices",
-            runtime.spawn(prices::write(Arc::clone(&market), config.clone(), over.clone())),
-        ));
+        let prices = runtime.block_on(patiently(async || Prices::connect(&config).await))?;
+        tasks.push(("writer of prices", runtime.spawn(prices::write(Arc::clone(&market), prices, over.clone()))));
         tasks.push(("reader of prices", runtime.spawn(prices::read(Arc::clone(&market), feed.clone(), over.clone()))));
         market.watch_memory(feed, Arc::clone(&over))?;
-        let events = runtime.block_on(Events::connect(&config))?;
-        let mut consumer = runtime.block_on(events.consumer(TOPIC, GROUP, ConsumerOptions::default()))?;
+        let events = runtime.block_on(patiently(async || Events::connect(&config).await))?;
+        let consumer = async || events.consumer(TOPIC, GROUP, ConsumerOptions::default()).await;
+        let mut consumer = runtime.block_on(patiently(consumer))?;
         tasks.push(("publisher", runtime.spawn(events_witness::publish(events, Arc::clone(&seen)))));
         let (handled, until) = (Arc::clone(&seen), Arc::clone(&settled));
         let consumer = runtime.spawn(async move {
@@ -335,7 +336,7 @@ impl Whole {
             settled.store(true, Ordering::Relaxed);
             consumer.await.map_err(|_| anyhow!("the consumer panicked"))?.context("the consumer failed")?;
             // Anew: these answers owe nothing to what the parts knew.
-            let events = Events::connect(&config).await?;
+            let events = patiently(async || Events::connect(&config).await).await?;
             Ok(Work {
                 events: events_witness::count(&events, &seen).await?,
                 settings: book.count(&config).await?,

@@ -15,6 +15,7 @@ use tripod::prices::{Price, PriceUpdate, Prices};
 use tripod::redis::Label;
 use tripod::{Config, Decimal, Token};
 
+use super::super::patience::patiently;
 use super::super::server::pause;
 use super::Pulse;
 
@@ -73,15 +74,17 @@ impl Market {
     /// The bot that reads: its memory is fed by what another handle writes.
     pub(super) async fn connect(&self, config: &Config) -> anyhow::Result<Prices> {
         *lock(&self.life) = Duration::from_millis(config.prices.ttl_ms);
-        let bot = Prices::connect(config).await?;
-        bot.follow().await?;
+        let bot = patiently(async || Prices::connect(config).await).await?;
+        patiently(async || bot.follow().await).await?;
         Ok(bot)
     }
 
     /// A price that nobody writes again.
     pub(super) async fn write_once(&self, config: &Config) -> anyhow::Result<()> {
         let token = Token::new(&format!("DRILL-ONCE{}", lock(&self.once).len()))?;
-        Prices::connect(config).await?.write(&[update(token, 1)?]).await?;
+        let (prices, price) = (patiently(async || Prices::connect(config).await).await?, update(token, 1)?);
+        // What is known of it is when the last try had returned; so a try more makes it no older than it is.
+        patiently(async || prices.write(&[price]).await).await?;
         lock(&self.once).push((token, Instant::now()));
         Ok(())
     }
@@ -143,8 +146,7 @@ fn update(token: Token, slot: u64) -> anyhow::Result<PriceUpdate> {
 }
 
 /// Writes until it is over, each time every token with the next slot.
-pub(super) async fn write(market: Arc<Market>, config: Config, over: Arc<AtomicBool>) -> anyhow::Result<()> {
-    let prices = Prices::connect(&config).await?;
+pub(super) async fn write(market: Arc<Market>, prices: Prices, over: Arc<AtomicBool>) -> anyhow::Result<()> {
     let mut slot = 0;
     while !over.load(Ordering::Relaxed) {
         slot += 1;
@@ -181,4 +183,44 @@ pub(super) async fn read(market: Arc<Market>, bot: Prices, over: Arc<AtomicBool>
         tokio::time::sleep(WRITE_EVERY).await;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tripod_stack::{ServerName, Servers, TestStack};
+
+    use super::*;
+    use crate::drill::scene::within;
+
+    /// The witness at work on a memory whose prices live for `lives_ms`, while the promise is `promised_ms`.
+    fn watch(lives_ms: u64, promised_ms: u64, until: impl Fn(&PriceCounts, Duration) -> bool) -> PriceCounts {
+        let stack = TestStack::start(Servers::only(ServerName::RedisPrices)).unwrap();
+        let mut promised = Config::local(stack.data_dir()).unwrap();
+        promised.prices.ttl_ms = promised_ms;
+        let mut lives = promised.clone();
+        lives.prices.ttl_ms = lives_ms;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let (market, over) = (Arc::new(Market::new().unwrap()), Arc::<AtomicBool>::default());
+        let bot = runtime.block_on(market.connect(&promised)).unwrap();
+        runtime.block_on(market.write_once(&lives)).unwrap();
+        let began = Instant::now();
+        market.watch_memory(bot, Arc::clone(&over)).unwrap();
+        let end = within(Duration::from_secs(60));
+        while !until(&lock(&market.counts), began.elapsed()) {
+            assert!(Instant::now() < end, "{:?}", lock(&market.counts));
+            pause(LOOK_EVERY);
+        }
+        over.store(true, Ordering::Relaxed);
+        market.counts().unwrap()
+    }
+
+    #[test]
+    fn a_memory_that_gives_a_price_past_its_life_is_found_out_and_one_that_does_not_is_not() {
+        let found = watch(60_000, 100, |counts, _| counts.outlived > 0);
+        assert!(found.reads > found.outlived, "what was within its life was well: {found:?}");
+        let kept = watch(100, 100, |_, elapsed| elapsed > Duration::from_millis(100) + SLACK * 2);
+        assert_eq!((kept.outlived, kept.too_young, kept.went_back), (0, 0, 0), "{kept:?}");
+    }
 }

@@ -10,6 +10,7 @@ use tripod::Config;
 use tripod::postgres::{Login, Postgres};
 use tripod::settings::{Change, Settings};
 
+use super::super::patience::patiently;
 use super::Pulse;
 
 const NAMESPACE: &str = "drill";
@@ -60,7 +61,7 @@ impl Book {
     /// Asks the server, on a connection of its own.
     pub(super) async fn count(&self, config: &Config) -> anyhow::Result<SettingCounts> {
         let settings = Settings::new(Postgres::open(&config.postgres)?);
-        let history = settings.history(NAMESPACE, KEY, HISTORY_MAX).await?;
+        let history = patiently(async || settings.history(NAMESPACE, KEY, HISTORY_MAX).await).await?;
         let there: HashMap<i64, Option<u64>> =
             history.iter().map(|revision| (revision.revision, revision.after.as_u64())).collect();
         let acknowledged = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,13 +11,13 @@ use tripod::{Error, Timestamp, Token, Uuid};
 use tripod_stack::{ServerName, Servers, TestStack};
 
 use super::{doctor, doctor_with, found, found_in, ids, stack};
-use crate::run::Said;
+use crate::run::{Said, run};
 
 /// What the drill `clock-back` puts between a process and its clock.
 const SHIFTED_CLOCK: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/drill_clock.so"));
 
 #[test]
-fn a_clock_that_differs_from_the_servers_is_found_for_each_of_them() {
+pub(super) fn a_clock_that_differs_from_the_servers_is_found_for_each_of_them() {
     let stack = stack(Servers::ALL);
     let dir = tempfile::tempdir().unwrap();
     let (object, clock) = (dir.path().join("clock.so"), dir.path().join("clock"));
@@ -36,7 +36,7 @@ fn a_clock_that_differs_from_the_servers_is_found_for_each_of_them() {
 }
 
 #[test]
-fn an_address_off_this_machine_without_tls_is_found() {
+pub(super) fn an_address_off_this_machine_without_tls_is_found() {
     let stack = stack(Servers::ALL);
     let data = stack.data_dir();
     assert_eq!(found(data), []);
@@ -48,7 +48,7 @@ fn an_address_off_this_machine_without_tls_is_found() {
 }
 
 #[test]
-fn few_open_files_are_found() {
+pub(super) fn few_open_files_are_found() {
     let stack = stack(Servers::ALL);
     let look = |limit: &str| -> Said {
         let program = env!("CARGO_BIN_EXE_tripod");
@@ -64,7 +64,7 @@ fn few_open_files_are_found() {
 const SMALL: [(&str, &str); 2] = [("TRIPOD__JOURNAL__SEGMENT_MIB", "1"), ("TRIPOD__JOURNAL__CRITICAL_BUDGET_MIB", "8")];
 
 #[test]
-fn a_journal_that_nears_its_budget_and_one_that_cannot_be_read_are_found() {
+pub(super) fn a_journal_that_nears_its_budget_and_one_that_cannot_be_read_are_found() {
     let stack = stack(Servers { questdb: true, ..Servers::ALL });
     let data = stack.data_dir();
     let look = || found_in(&doctor_with(data, &SMALL));
@@ -104,7 +104,26 @@ fn overwrite(path: &Path) {
 }
 
 #[test]
-fn the_machine_is_looked_at_though_no_server_answers() {
+pub(super) fn a_backup_that_nobody_has_proven_and_one_that_is_too_old_are_found() {
+    let stack = stack(Servers::ALL);
+    let data = stack.data_dir();
+    let done = |arguments: &[&str]| {
+        let said = run(data, &[&["--data", ".", "-q"], arguments].concat());
+        assert_eq!(said.code, Some(0), "{said:?}");
+    };
+    assert_eq!(found(data), [], "nobody asked for backups");
+    done(&["backup", "create"]);
+    let unproven = found(data);
+    assert_eq!(ids(&unproven), ["backup.unproven"], "{unproven:?}");
+    done(&["backup", "verify"]);
+    assert_eq!(found(data), []);
+    // Journals that keep nothing of what was delivered: every backup is older than they reach.
+    let old = found_in(&doctor_with(data, &[("TRIPOD__JOURNAL__KEEP_HOURS", "0")]));
+    assert_eq!(ids(&old), ["backup.old"], "{old:?}");
+}
+
+#[test]
+pub(super) fn the_machine_is_looked_at_though_no_server_answers() {
     let stack = TestStack::start(Servers::NONE).unwrap();
     let data = stack.data_dir();
     std::fs::set_permissions(stack.config_path(), std::fs::Permissions::from_mode(0o644)).unwrap();

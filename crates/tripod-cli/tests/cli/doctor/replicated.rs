@@ -47,7 +47,7 @@ fn ask(stack: &TestStack, sentinel: ServerName, words: &[&str]) {
 }
 
 #[test]
-fn sentinels_that_are_gone_disagree_or_ask_too_much_and_a_missing_replica_are_found() {
+pub(super) fn sentinels_that_are_gone_disagree_or_ask_too_much_and_a_missing_replica_are_found() {
     let stack = TestStack::start(Servers::EVENTS_HA).unwrap();
     let data = stack.data_dir();
     await_found(data, &[]);
@@ -77,6 +77,12 @@ fn sentinels_that_are_gone_disagree_or_ask_too_much_and_a_missing_replica_are_fo
     stack.start_server(replica).unwrap();
     await_found(data, &[("redis.sentinels", "advice")]);
 
+    // The two that are left forget the third: no majority is left if one of them goes, too.
+    for sentinel in [first, second] {
+        ask(&stack, sentinel, &["SENTINEL", "RESET", "tripod"]);
+    }
+    await_found(data, &[("redis.sentinel-count", "wrong"), ("redis.sentinels", "advice")]);
+
     stack.kill(second).unwrap();
-    await_found(data, &[("redis.sentinels", "wrong")]);
+    await_found(data, &[("redis.sentinel-count", "wrong"), ("redis.sentinels", "wrong")]);
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::audit::Departure;
+use crate::audit::{Departure, Finding};
 use crate::config::{self, RedisMode};
 use crate::error::{Result, Server};
 use crate::redis::{Link, Sentinels};
@@ -122,19 +122,19 @@ fn judge(told: &[Told], name: &str) -> Vec<Departure> {
             "start them again, or take those that are gone for good out of `addresses` and SENTINEL RESET the others";
         found.push(if answering < needed {
             Departure::wrong(
-                "redis.sentinels",
+                Finding::RedisSentinels,
                 format!("{what}; {needed} must agree"),
                 "a primary that dies now is not replaced: no event can be published until somebody starts it",
                 remedy,
             )
         } else {
             let why = "a primary that dies is still replaced; with the next sentinel that dies perhaps not";
-            Departure::advice("redis.sentinels", what, why, remedy)
+            Departure::advice(Finding::RedisSentinels, what, why, remedy)
         });
     }
     if all < SENTINELS_MIN {
         found.push(Departure::wrong(
-            "redis.sentinel-count",
+            Finding::RedisSentinelCount,
             format!("there are {all} sentinels"),
             "if one of them dies with the primary, the rest are no majority and replace nobody",
             "run three, each on a machine of its own",
@@ -142,7 +142,7 @@ fn judge(told: &[Told], name: &str) -> Vec<Departure> {
     }
     if quorum > all {
         found.push(Departure::wrong(
-            "redis.sentinel-quorum",
+            Finding::RedisSentinelQuorum,
             format!("{quorum} sentinels must agree that the primary is gone, and there are {all}"),
             "they never will: a primary that dies is not replaced",
             format!("SENTINEL SET {name} quorum {}, at each of them", all / 2 + 1),
@@ -155,7 +155,7 @@ fn judge(told: &[Told], name: &str) -> Vec<Departure> {
         let mut each: Vec<String> = views(told).map(|(at, view)| format!("{at} names {}", view.primary)).collect();
         each.extend(ignorant.iter().map(|at| format!("{at} knows no primary `{name}`")));
         found.push(Departure::wrong(
-            "redis.sentinel-views",
+            Finding::RedisSentinelViews,
             format!("the sentinels do not name the same primary: {}", each.join(", ")),
             "a bot may write to a server that the others have replaced; during a failover it is so for some seconds",
             format!("look again; if it stays so: SENTINEL REMOVE {name} and SENTINEL MONITOR {name} with the right one, where it is wrong"),
@@ -164,7 +164,7 @@ fn judge(told: &[Told], name: &str) -> Vec<Departure> {
     let gone: Vec<&str> = views(told).filter(|(_, view)| view.takes_it_for_gone()).map(|(at, _)| at).collect();
     if !gone.is_empty() {
         found.push(Departure::wrong(
-            "redis.sentinel-down",
+            Finding::RedisSentinelDown,
             format!("taken for gone by {}", gone.join(", ")),
             "the primary is dead, hangs, or cannot be reached from there; a failover may be under way",
             "`tripod status` says whether it answers here; the sentinels' logs say what they see",
@@ -186,7 +186,7 @@ fn judge_replicas(told: &[Told], following: u64) -> Option<Departure> {
             ),
         };
         let why = "what the primary alone has is lost with it, and with min-replicas-to-write it refuses events";
-        Departure::wrong("redis.replicas", what, why, remedy)
+        Departure::wrong(Finding::RedisReplicas, what, why, remedy)
     })
 }
 

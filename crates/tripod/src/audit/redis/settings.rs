@@ -4,7 +4,7 @@
 //! contradict after the next start.
 
 use super::TESTED;
-use crate::audit::Departure;
+use crate::audit::{Departure, Finding};
 use crate::error::Server;
 use crate::redis::Instance;
 
@@ -21,7 +21,7 @@ pub(super) fn judge(server: Server, instance: &Instance) -> Vec<Departure> {
     let mut found = Vec::new();
     if instance.major() < TESTED {
         found.push(Departure::wrong(
-            "redis.version",
+            Finding::RedisVersion,
             format!("{server} is version {}", instance.version),
             "the counters of streams and the rights of users that Tripod builds on came with Redis 7",
             "install Redis 7.0 or newer",
@@ -29,7 +29,7 @@ pub(super) fn judge(server: Server, instance: &Instance) -> Vec<Departure> {
     }
     if instance.role != "master" {
         found.push(Departure::wrong(
-            "redis.role",
+            Finding::RedisRole,
             format!("{server} is a {}", instance.role),
             "it takes no writes",
             "name the primary in `addresses`, or let `mode = \"sentinel\"` find it",
@@ -40,22 +40,22 @@ pub(super) fn judge(server: Server, instance: &Instance) -> Vec<Departure> {
         let what = format!("{server}: maxmemory-policy is {}", instance.maxmemory_policy);
         found.push(if prices {
             let why = "at the memory limit writes of prices fail, where the oldest could give way";
-            Departure::advice("redis.memory-policy", what, why, set("maxmemory-policy", policy))
+            Departure::advice(Finding::RedisMemoryPolicy, what, why, set("maxmemory-policy", policy))
         } else {
             let why = "at the memory limit events are deleted, and nobody is told";
-            Departure::wrong("redis.memory-policy", what, why, set("maxmemory-policy", policy))
+            Departure::wrong(Finding::RedisMemoryPolicy, what, why, set("maxmemory-policy", policy))
         });
     }
     if instance.maxmemory_bytes == 0 {
         found.push(Departure::advice(
-            "redis.memory-limit",
+            Finding::RedisMemoryLimit,
             format!("{server} has no limit of memory"),
             "the machine's memory is the limit then, and the kernel ends the server there",
             set("maxmemory", "256mb"),
         ));
     } else if !prices && instance.used_memory_bytes / MEMORY_PERCENT_MAX > instance.maxmemory_bytes / 100 {
         found.push(Departure::wrong(
-            "redis.memory",
+            Finding::RedisMemory,
             format!("{server} uses {} of {} bytes", instance.used_memory_bytes, instance.maxmemory_bytes),
             "at the limit no event can be published",
             "raise maxmemory, or lower the cap of streams or the size of payloads",
@@ -64,14 +64,14 @@ pub(super) fn judge(server: Server, instance: &Instance) -> Vec<Departure> {
     if instance.append_only == prices {
         found.push(if prices {
             Departure::advice(
-                "redis.append-only",
+                Finding::RedisAppendOnly,
                 format!("{server} writes an append-only file"),
                 "prices are refilled in a second; the file only costs latency",
                 set("appendonly", "no"),
             )
         } else {
             Departure::wrong(
-                "redis.append-only",
+                Finding::RedisAppendOnly,
                 format!("{server} writes no append-only file"),
                 "a restart loses every event",
                 set("appendonly", "yes"),
@@ -80,7 +80,7 @@ pub(super) fn judge(server: Server, instance: &Instance) -> Vec<Departure> {
     }
     if !instance.append_only_ok {
         found.push(Departure::wrong(
-            "redis.append-only",
+            Finding::RedisAppendOnly,
             format!("{server}: the last write to the append-only file failed"),
             "what was published since is lost with the next restart",
             "see the server's log; most often the disk is full",

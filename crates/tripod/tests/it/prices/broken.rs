@@ -41,6 +41,49 @@ async fn the_time_in_a_guard_is_the_servers_and_a_wrong_one_is_no_proof_of_fresh
     }
 }
 
+/// As they are after the server's clock went back (stamps of the future, keys that live on) or forward (the feed's stamps
+/// are of the future until the clocks were compared again).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_gives_no_price_that_it_cannot_date_and_none_past_its_life_when_the_servers_clock_was_set() {
+    let server = TestRedis::prices();
+    let mut ask = server.ask().await;
+    let config = with_ttl(server.config(), 1000);
+    let (writer, reader) = (Prices::connect(&config).await.unwrap(), Prices::connect(&config).await.unwrap());
+    reader.follow().await.unwrap();
+    let in_memory = |name: &str| reader.latest(&token(name)).is_some();
+    let tomorrow_ms = tripod::Timestamp::now().as_millis() + HOUR_MS;
+
+    // On the feed. Whoever is behind it in the feed is the proof that it was read.
+    ask.publish::<_, _, ()>("prices", format!("60000 {tomorrow_ms}\nprice:FED 1 7 x")).await.unwrap();
+    writer.write(&[update("BEHIND", "1", 1)]).await.unwrap();
+    eventually("the feed is past it", async || in_memory("BEHIND")).await;
+    assert!(!in_memory("FED"), "{:?}", reader.latest(&token("FED")));
+
+    // In Redis, read for the first time and after a gap.
+    for name in ["FED", "READ"] {
+        let (price, guard) = (format!("price:{name}"), format!("guard:{{price:{name}}}"));
+        ask.pset_ex::<_, _, ()>(price, "1.5", 60_000).await.unwrap();
+        ask.pset_ex::<_, _, ()>(guard, format!("1.5 8 {tomorrow_ms} x"), 60_000).await.unwrap();
+    }
+    let _watch = reader.watch(&[(token("READ"), None), (token("FED"), None)]).await.unwrap();
+    assert!(!in_memory("READ") && !in_memory("FED"));
+
+    // One whose life is over in memory and, the clock having gone back, not in Redis.
+    writer.write(&[update(SOL, "2", 9)]).await.unwrap();
+    ask.pexpire::<_, ()>(format!("price:{SOL}"), HOUR_MS).await.unwrap();
+    eventually("it came", async || reader.stats().memory_tokens == 4).await;
+    eventually("its life is over", async || !in_memory(SOL)).await;
+    let reloads = reader.stats().feed_reloads;
+    ::redis::cmd("CLIENT").arg(&["KILL", "TYPE", "pubsub"]).exec_async(&mut ask).await.unwrap();
+    eventually("all was read again", async || reader.stats().feed_reloads > reloads).await;
+    assert!(ask.exists::<_, bool>(format!("price:{SOL}")).await.unwrap(), "it would show nothing");
+    for name in [SOL, "READ", "FED"] {
+        assert!(!in_memory(name), "{:?}", reader.latest(&token(name)));
+    }
+    writer.write(&[update(SOL, "3", 10)]).await.unwrap();
+    eventually("the next one is there", async || in_memory(SOL)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_flush_the_next_write_heals_price_and_guard_and_memory_never_went_back() {
     let server = TestRedis::prices();
