@@ -245,14 +245,12 @@ fn drill_of_all_servers(name: &str, rounds: u64) -> Value {
 }
 
 #[test]
-#[ignore = "needs the machine for itself; `make drills` runs it"]
 fn everything_that_ended_at_once_is_back_with_all_that_was_acknowledged() {
     let report = drill_of_all_servers("restart-everything", 1);
     assert!(report["breaks"][0]["away_ms"].as_u64() > Some(0), "{report}");
 }
 
 #[test]
-#[ignore = "needs the machine for itself; `make drills` runs it"]
 fn clocks_that_go_back_cost_nothing_and_are_put_right_again() {
     // The bot's by two minutes, the servers' by more than a day; QuestDB killed meanwhile; and the way back.
     let report = drill_of_all_servers("clock-back", 1);

@@ -104,15 +104,26 @@ fn verifies_die(deaths: u32) {
     scene.mark(1);
     scene.done(&["backup", "create"]);
     let whole = timed(&scene, &["verify"]);
-    std::fs::remove_file(scene.backups().join(ids(&scene)[0].as_str().unwrap()).join("proof.json")).unwrap();
+    let proof = scene.backups().join(ids(&scene)[0].as_str().unwrap()).join("proof.json");
     let before = scene.content();
+    let mut unproven = 0;
     for moment in moments(whole, deaths) {
+        // Of the one before, where that had come to its end.
+        let _ = std::fs::remove_file(&proof);
         if kill_after(start(&scene, &["verify"]), moment) {
             until("its servers end", || scratch_servers(&scene) == 0);
-            assert_eq!(scene.done(&["backup", "ls"])[0]["proven_at"], json!(null));
+            match std::fs::read(&proof) {
+                Err(_) => {
+                    assert_eq!(scene.done(&["backup", "ls"])[0]["proven_at"], json!(null));
+                    unproven += 1;
+                }
+                // Killed behind its last step: then it is a whole one.
+                Ok(text) => assert_eq!(serde_json::from_slice::<Value>(&text).unwrap()["ok"], true),
+            }
             assert!(scene.content() == before, "the servers were harmed");
         }
     }
+    assert!(unproven > 0, "none was killed before its proof");
     let left = || std::fs::read_dir(scene.backups().join(".scratch")).is_ok_and(|mut left| left.next().is_some());
     until("its directory is removed", || !left());
     assert_eq!(scene.done(&["backup", "verify"])["ok"], true);
