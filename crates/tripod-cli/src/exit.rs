@@ -129,6 +129,9 @@ fn hint_of(error: &Error) -> String {
         }
         Error::Refused { what, code, .. } => match refused(code.as_deref()) {
             Refused::Login | Refused::Right => "check user, password and grants in the config (`tripod config show`)",
+            Refused::Other if what.contains("invalid peer certificate") => {
+                "`ca_file` of that section names who is trusted (`tripod config reference`); `tripod status` tries it"
+            }
             Refused::Other if what.contains("table does not exist") => {
                 "`tripod migrate` brings the servers to this version's schema"
             }

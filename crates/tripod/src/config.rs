@@ -166,18 +166,21 @@ impl Config {
             }
             Ok(())
         };
+        let place = |file: &mut Option<PathBuf>| *file = file.as_ref().map(|file| base.join(file));
         for sink in &mut self.questdb {
             read(&mut sink.password, &sink.password_file)?;
             read(&mut sink.token, &sink.token_file)?;
-            sink.ca_file = sink.ca_file.as_ref().map(|file| base.join(file));
+            place(&mut sink.ca_file);
         }
         read(&mut self.monitor.token, &self.monitor.token_file)?;
         read(&mut self.postgres.password, &self.postgres.password_file)?;
         read(&mut self.postgres.admin_password, &self.postgres.admin_password_file)?;
+        place(&mut self.postgres.ca_file);
         for redis in [&mut self.redis.prices, &mut self.redis.events] {
             read(&mut redis.password, &redis.password_file)?;
             read(&mut redis.admin_password, &redis.admin_password_file)?;
             read(&mut redis.sentinel_password, &redis.sentinel_password_file)?;
+            place(&mut redis.ca_file);
         }
         Ok(())
     }

@@ -7,12 +7,13 @@
 use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 use tripod::Timestamp;
 
+use super::Part;
 use super::files::{hex, sync_dir, write_synced};
 use super::manifest::{FORMAT, Manifest, NAME, PROOF, Proof, SUM};
 use crate::exit::Stop;
@@ -220,6 +221,10 @@ impl Store {
         if manifest.id != id {
             return Err(broken(format!("it says that it is {}", manifest.id)));
         }
+        let paths = manifest.files.iter().map(|file| &file.path).chain(&manifest.dirs);
+        if let Some(path) = paths.into_iter().find(|path| !is_below_a_part(path)) {
+            return Err(broken(format!("{NAME} names `{path}`, which is in no part of a backup")));
+        }
         Ok(Backup { proof: proof_in(&dir, id), dir, manifest })
     }
 
@@ -257,6 +262,14 @@ fn proof_in(dir: &Path, id: &str) -> Option<Proof> {
     (proof.id == id).then_some(proof)
 }
 
+/// Whether a path stays inside of one of the parts, wherever it is unpacked: somebody may have copied the backup from
+/// anywhere.
+fn is_below_a_part(path: &str) -> bool {
+    let mut components = Path::new(path).components();
+    let first = matches!(components.next(), Some(Component::Normal(name)) if Part::ALL.iter().any(|part| name == part.as_str()));
+    first && components.all(|component| matches!(component, Component::Normal(_)))
+}
+
 /// Makes a directory, and those above it, for the owner alone; one that is there stays as it is.
 pub(super) fn make_dirs(dir: &Path) -> anyhow::Result<()> {
     let made = DirBuilder::new().recursive(true).mode(PRIVATE).create(dir);
@@ -292,6 +305,16 @@ fn is_id(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_of_a_backup_is_unpacked_outside_of_its_place() {
+        for fine in ["questdb", "questdb/db/a~1/x.d", "postgres/base/PG_VERSION", "redis-events/dump.rdb"] {
+            assert!(is_below_a_part(fine), "{fine}");
+        }
+        for wrong in ["", "..", "/etc/x", "questdb/../../x", "questdb/..", "redis-prices/x", "manifest.json"] {
+            assert!(!is_below_a_part(wrong), "{wrong}");
+        }
+    }
 
     #[test]
     fn an_id_is_its_time_in_order_and_nothing_else_is_one() {

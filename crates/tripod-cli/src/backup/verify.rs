@@ -24,8 +24,10 @@ const SERVERS: Servers = Servers { questdb: true, postgres: true, redis_events: 
 
 /// Proves one, the newest where none is named, and keeps what was found.
 pub(crate) fn verify(store: &Store, id: Option<&str>, shown: Shown<'_>) -> anyhow::Result<(Backup, Proof)> {
-    let mut backup = store.pick(id)?;
+    let id = store.pick(id)?.manifest.id;
     let _lock = store.lock(Work::Prove)?;
+    // Again: a `prune` may have removed it until now.
+    let mut backup = store.pick(Some(&id))?;
     let stored = Part::ALL.iter().map(|part| backup.manifest.stored(*part)).sum();
     shown.step("comparing files with their sums", Some(stored));
     let damaged = files::check(&backup.manifest.files, &backup.dir, shown)?;

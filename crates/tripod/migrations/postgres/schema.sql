@@ -62,6 +62,8 @@ BEGIN
         day := today + offset_days;
         part := 'health_changes_' || to_char(day, 'YYYYMMDD');
         CONTINUE WHEN to_regclass('tripod.' || part) IS NOT NULL;
+        -- Before anything else is held; for the days after the first it is held already.
+        LOCK TABLE ONLY tripod.health_changes IN ACCESS EXCLUSIVE MODE;
         EXECUTE format('CREATE TABLE tripod.%I (LIKE tripod.health_changes)', part);
         -- Rows that came before their day was made.
         EXECUTE format('WITH moved AS (DELETE FROM tripod.health_changes_default

@@ -17,6 +17,8 @@ pub struct Postgres {
     pub database: String,
     /// Use TLS.
     pub tls: bool,
+    /// With `tls`: a PEM file of the certificate authorities to trust, and no other; the system's where there is none.
+    pub ca_file: Option<PathBuf>,
     /// The bot's login; gets the group `tripod_writer`.
     pub user: String,
     /// Its password.
@@ -43,6 +45,7 @@ impl Default for Postgres {
             hosts: vec!["127.0.0.1:5432".into()],
             database: "tripod".into(),
             tls: false,
+            ca_file: None,
             user: "tripod_bot".into(),
             password: SecretString::default(),
             password_file: None,

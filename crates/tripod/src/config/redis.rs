@@ -35,8 +35,10 @@ pub struct Redis {
     pub sentinel_password: SecretString,
     /// Read the sentinels' password from this file.
     pub sentinel_password_file: Option<PathBuf>,
-    /// Use TLS.
+    /// Use TLS, to the sentinels too.
     pub tls: bool,
+    /// With `tls`: a PEM file of the certificate authorities to trust, and no other; the system's where there is none.
+    pub ca_file: Option<PathBuf>,
     /// The bot's ACL user.
     pub user: String,
     /// Its password.
@@ -84,6 +86,7 @@ impl Default for Redis {
             sentinel_password: SecretString::default(),
             sentinel_password_file: None,
             tls: false,
+            ca_file: None,
             user: "tripod_bot".into(),
             password: SecretString::default(),
             password_file: None,

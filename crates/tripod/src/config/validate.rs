@@ -55,6 +55,7 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
         if !sink.metrics.is_empty() {
             address(&format!("questdb.{index}.metrics"), &sink.metrics)?;
         }
+        trust(&format!("questdb.{index}"), sink.tls, sink.ca_file.is_some())?;
         if config.questdb[..index].iter().any(|other| other.name == sink.name) {
             return Err(format!("questdb.{index}.name: `{}` is there twice", sink.name));
         }
@@ -67,6 +68,7 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     for host in &postgres.hosts {
         address("postgres.hosts", host)?;
     }
+    trust("postgres", postgres.tls, postgres.ca_file.is_some())?;
     within("postgres.pool_size", postgres.pool_size, &(1..=100))?;
     within("postgres.deadline_ms", postgres.deadline_ms, &(10..=600_000))?;
 
@@ -101,7 +103,16 @@ fn redis(section: &str, redis: &Redis) -> Result<(), String> {
             address(&format!("{section}.addresses"), text)?;
         }
     }
+    trust(section, redis.tls, redis.ca_file.is_some())?;
     within(&format!("{section}.deadline_ms"), redis.deadline_ms, &(10..=600_000))
+}
+
+/// Who names an authority means to be encrypted.
+fn trust(section: &str, tls: bool, has_ca_file: bool) -> Result<(), String> {
+    if has_ca_file && !tls {
+        return Err(format!("{section}.ca_file: is of no use with {section}.tls = false; set it to true"));
+    }
+    Ok(())
 }
 
 fn within<T: Copy + PartialOrd + Display>(key: &str, value: T, limits: &RangeInclusive<T>) -> Result<(), String> {

@@ -155,7 +155,12 @@ fn without_code(error: tokio_postgres::Error, what: &str, address: &str) -> Erro
         return Error::Unreachable { server, address: address.to_owned(), source: error.into() };
     }
     let said = source.map_or_else(|| error.to_string(), |s| format!("{error}: {s}"));
-    Error::Refused { server, what: format!("{what}: {said}"), code: None, source: Some(error.into()) }
+    let step = if said.contains("invalid peer certificate") {
+        "; renew the certificate, or name its authority in postgres.ca_file"
+    } else {
+        ""
+    };
+    Error::Refused { server, what: format!("{what}: {said}{step}"), code: None, source: Some(error.into()) }
 }
 
 fn next_step(code: &str) -> &'static str {

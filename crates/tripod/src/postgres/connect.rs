@@ -144,7 +144,7 @@ fn system_authorities() -> Result<RootCertStore> {
     if added == 0 {
         return Err(Error::invalid(
             "tls",
-            "the system has no certificate authorities; install ca-certificates, or name a file in SSL_CERT_FILE",
+            "the system has no certificate authorities; install ca-certificates, or name a file in ca_file",
         ));
     }
     Ok(roots)

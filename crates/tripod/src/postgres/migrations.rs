@@ -20,7 +20,7 @@ use crate::error::{Error, Result, Server};
 
 /// The files, oldest first. Listed by hand: a new file that is not listed fails a test, while a macro that reads the
 /// folder would not notice it until something else makes it compile again.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("V0001__access", include_str!("../../migrations/postgres/V0001__access.sql")),
     ("V0002__tokens", include_str!("../../migrations/postgres/V0002__tokens.sql")),
     ("V0003__settings", include_str!("../../migrations/postgres/V0003__settings.sql")),
@@ -29,6 +29,7 @@ const FILES: [(&str, &str); 8] = [
     ("V0006__settings_watch", include_str!("../../migrations/postgres/V0006__settings_watch.sql")),
     ("V0007__health_days", include_str!("../../migrations/postgres/V0007__health_days.sql")),
     ("V0010__token_questions", include_str!("../../migrations/postgres/V0010__token_questions.sql")),
+    ("V0011__health_days_whole", include_str!("../../migrations/postgres/V0011__health_days_whole.sql")),
 ];
 
 /// Where refinery keeps what was applied.

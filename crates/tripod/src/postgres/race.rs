@@ -74,7 +74,7 @@ impl Race {
         Ok(Self {
             driver: driver_config(config, login, deadline),
             servers: addresses(config)?,
-            tls: config.tls.then(|| tls_connector(None)).transpose()?,
+            tls: config.tls.then(|| tls_connector(config.ca_file.as_deref())).transpose()?,
             patience: deadline * 4 / 9,
             grace: GRACE_MAX.min(deadline / 18),
             apart: false,

@@ -29,6 +29,11 @@ pub(super) fn suggests_failover(error: &RedisError) -> bool {
     matches!(error.code(), Some("READONLY" | "LOADING" | "MASTERDOWN" | "MOVED" | "NOREPLICAS"))
 }
 
+/// Whether the server's certificate is of an unknown authority, of another name, or expired: no waiting mends it.
+pub(super) fn is_certificate(error: &RedisError) -> bool {
+    error.is_io_error() && error.to_string().contains("invalid peer certificate")
+}
+
 pub(super) fn classify(server: Server, address: &str, error: RedisError) -> Error {
     let (code, detail) = first_of(&error);
     let words = words_of(&error, code.as_deref(), detail.as_deref());
@@ -42,6 +47,10 @@ pub(super) fn classify(server: Server, address: &str, error: RedisError) -> Erro
         // The driver keeps the server's word to itself where the login is part of connecting.
         let code = code.or_else(|| Some("WRONGPASS".to_owned()));
         return Error::Refused { server, what, code, source: Some(Box::new(error)) };
+    }
+    if is_certificate(&error) {
+        let what = format!("{words}; renew the certificate, or name its authority in `ca_file` of this section");
+        return Error::Refused { server, what, code: None, source: Some(Box::new(error)) };
     }
     match code.as_deref() {
         Some(code) if TRANSIENT.contains(&code) => Error::Busy { server, what: words, source: Some(Box::new(error)) },

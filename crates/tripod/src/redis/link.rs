@@ -129,7 +129,7 @@ impl Link {
             suspicion: Notify::new(),
             connections: AtomicU64::new(0),
         });
-        let opened = shared.open().await.map_err(|trouble| shared.error_of("connecting", trouble))?;
+        let opened = shared.open().await.map_err(|trouble| shared.unconnected(trouble))?;
         shared.install(opened);
         let mut tasks = vec![tokio::spawn(supervise(Arc::clone(&shared)))];
         if shared.watch.is_some() {
@@ -234,7 +234,7 @@ impl Link {
     /// reconnect; who holds it asks for a new one.
     pub(crate) async fn dedicated(&self) -> Result<Dedicated> {
         let changes = self.changes();
-        let opened = self.shared.open().await.map_err(|trouble| self.shared.error_of("connecting", trouble))?;
+        let opened = self.shared.open().await.map_err(|trouble| self.shared.unconnected(trouble))?;
         Ok(Dedicated::new(opened, self.shared.server, self.shared.deadline, changes))
     }
 
@@ -291,6 +291,15 @@ impl Shared {
             Trouble::Said(error) => classify(self.server, &self.target.describe(), error),
             Trouble::Late => Error::Deadline { server: self.server, what: what.to_owned(), after: self.deadline },
         }
+    }
+
+    /// Of a connection that was not made.
+    pub(super) fn unconnected(&self, trouble: Trouble) -> Error {
+        let trouble = match trouble {
+            Trouble::Said(error) => Trouble::Said(self.target.advise(error)),
+            Trouble::Late => Trouble::Late,
+        };
+        self.error_of(self.target.connecting(), trouble)
     }
 
     fn address(&self) -> String {

@@ -23,11 +23,13 @@ mod scripts;
 mod sentinels;
 mod subscription;
 mod target;
+mod transport;
 
 pub use instance::{Instance, Replica};
 pub use label::{LABEL_BYTES_MAX, Label};
 pub use link::Link;
 pub use sentinels::SentinelSaid;
+pub use transport::Transport;
 
 pub(crate) use dedicated::Dedicated;
 pub(crate) use fault::code_of;

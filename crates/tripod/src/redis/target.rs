@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::Login;
 use super::sentinels::Sentinels;
+use super::transport::Transport;
 use crate::config::{Redis, RedisMode};
 use crate::error::{Error, Result, Server};
 
@@ -38,7 +39,7 @@ pub(super) struct Target {
     /// Where there are sentinels.
     sentinels: Option<Sentinels>,
     login: RedisConnectionInfo,
-    tls: bool,
+    transport: Transport,
 }
 
 /// A connection and where it leads.
@@ -52,10 +53,11 @@ pub(super) struct Opened {
 impl Target {
     pub(super) fn new(config: &Redis, server: Server, login: Login) -> Result<Self> {
         let section = section_of(server);
+        let transport = Transport::new(config)?;
         let addresses = config
             .addresses
             .iter()
-            .map(|text| parse_address(text, config.tls).ok_or_else(|| wrong_address(section, text)))
+            .map(|text| parse_address(text, &transport).ok_or_else(|| wrong_address(section, text)))
             .collect::<Result<Vec<_>>>()?;
         match (config.mode, addresses.len()) {
             (_, 0) => return Err(Error::invalid(format!("{section}.addresses"), "is empty")),
@@ -88,7 +90,7 @@ impl Target {
                 (None, Some(Sentinels { addresses, primary_name: config.primary_name.clone(), login }))
             }
         };
-        Ok(Self { address, sentinels, login: info, tls: config.tls })
+        Ok(Self { address, sentinels, login: info, transport })
     }
 
     /// For errors and logs, before and between connections.
@@ -134,7 +136,7 @@ impl Target {
         };
         let view = sentinels.ask().await?;
         let (text, epoch) = (view.address(), view.epoch);
-        let client = client(self.with_tls(view.host, view.port), self.login.clone().set_protocol(protocol))?;
+        let client = client(self.transport.address(view.host, view.port), self.login.clone().set_protocol(protocol))?;
         // A primary that hangs must not use up the time in which the sentinels name another one.
         let opening = async {
             let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
@@ -150,12 +152,22 @@ impl Target {
         Ok(Opened { connection, address: text, epoch })
     }
 
-    fn with_tls(&self, host: String, port: u16) -> ConnectionAddr {
-        if self.tls {
-            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-        } else {
-            ConnectionAddr::Tcp(host, port)
-        }
+    /// What an error met while connecting is to say besides: a port that speaks no TLS, or nothing but TLS, does not
+    /// answer in words that tell it.
+    pub(super) fn advise(&self, error: RedisError) -> RedisError {
+        let dropped = error.is_connection_dropped() && !error.is_connection_refusal();
+        let not_tls = error.is_io_error() && error.to_string().contains("corrupt message");
+        let step = match self.transport.is_tls() {
+            true if dropped || not_tls || error.is_timeout() => "does this port speak TLS? `tls = true` asks for it",
+            false if dropped || error.kind() == ErrorKind::Parse => "if this port speaks TLS, set `tls = true`",
+            _ => return error,
+        };
+        RedisError::from(std::io::Error::other(format!("{error}; {step}")))
+    }
+
+    /// The same of a connection that was not made in time.
+    pub(super) fn connecting(&self) -> &'static str {
+        if self.transport.is_tls() { "connecting by TLS, which this port may not speak," } else { "connecting" }
     }
 }
 
@@ -187,21 +199,14 @@ pub(super) fn nobody_knows() -> RedisError {
 }
 
 /// `host:port`, `[v6]:port`, or `/path` of a unix socket.
-fn parse_address(text: &str, tls: bool) -> Option<ConnectionAddr> {
+fn parse_address(text: &str, transport: &Transport) -> Option<ConnectionAddr> {
     if text.starts_with('/') {
-        return (!tls).then(|| ConnectionAddr::Unix(text.into()));
+        return (!transport.is_tls()).then(|| ConnectionAddr::Unix(text.into()));
     }
     let (host, port) = text.rsplit_once(':')?;
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host).to_owned();
     let port = port.parse().ok().filter(|port| *port != 0)?;
-    if host.is_empty() {
-        return None;
-    }
-    Some(if tls {
-        ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-    } else {
-        ConnectionAddr::Tcp(host, port)
-    })
+    (!host.is_empty()).then(|| transport.address(host, port))
 }
 
 fn wrong_address(section: &str, text: &str) -> Error {
@@ -217,6 +222,8 @@ mod tests {
 
     #[test]
     fn an_address_is_a_host_with_a_port_or_a_socket() {
+        let transport = |tls| Transport::new(&Redis { tls, ..Redis::default() }).unwrap();
+        let parse_address = |text: &str, tls| parse_address(text, &transport(tls));
         assert_eq!(parse_address("10.0.0.5:6379", false), Some(ConnectionAddr::Tcp("10.0.0.5".into(), 6379)));
         assert_eq!(parse_address("[::1]:6379", false), Some(ConnectionAddr::Tcp("::1".into(), 6379)));
         assert_eq!(parse_address("/run/redis.sock", false), Some(ConnectionAddr::Unix("/run/redis.sock".into())));
@@ -224,6 +231,10 @@ mod tests {
             assert_eq!(parse_address(wrong, false), None, "{wrong}");
         }
         assert_eq!(parse_address("/run/redis.sock", true), None);
+        assert!(matches!(
+            parse_address("db:6379", true),
+            Some(ConnectionAddr::TcpTls { port: 6379, insecure: false, .. })
+        ));
     }
 
     #[test]

@@ -160,3 +160,32 @@ async fn the_days_are_kept_by_whoever_sends_heartbeats_and_a_missing_one_loses_n
     let one = health.changes(Some("feed"), 10).await.unwrap();
     assert_eq!((one.len(), one[0].before, one[0].after), (1, None, Status::Ok));
 }
+
+#[tokio::test]
+async fn whoever_reads_while_days_are_made_misses_no_change() {
+    let database = Database::migrated().await;
+    let health = Health::new(database.bot());
+    let (keeper, superuser) = (database.superuser().await, database.superuser().await);
+    let days = "SELECT string_agg(format('DROP TABLE %s', inhrelid::regclass), ';') FROM pg_inherits
+                WHERE inhparent = 'tripod.health_changes'::regclass AND inhrelid <> 'tripod.health_changes_default'::regclass";
+    let drop: String = superuser.query_one(days, &[]).await.unwrap().get(0);
+    superuser.batch_execute(&drop).await.unwrap();
+    let insert =
+        "INSERT INTO tripod.health (component, status, details, deadline_ms) VALUES ('feed', 'ok', '{}', 1000)";
+    superuser.batch_execute(insert).await.unwrap();
+    assert_eq!(health.changes(None, 10).await.unwrap().len(), 1, "in the default partition");
+
+    keeper.batch_execute("BEGIN").await.unwrap();
+    let made: i32 = keeper.query_one("SELECT made FROM tripod.keep_health_days()", &[]).await.unwrap().get(0);
+    assert_eq!(made, 8);
+    let reader = tokio::spawn(async move { health.changes(None, 10).await });
+    let waiting = "SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
+                   WHERE d.datname = current_database() AND NOT l.granted";
+    wait_until("the reader waits for the days", async || {
+        superuser.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 1
+    })
+    .await;
+    keeper.batch_execute("COMMIT").await.unwrap();
+    let seen = reader.await.unwrap().unwrap();
+    assert_eq!(seen.len(), 1, "moved into its day, and read from there");
+}

@@ -7,6 +7,7 @@
     reason = "a helper of a test stops at the first surprise, as a test does; clippy only knows the functions marked as tests"
 )]
 
+mod certificates;
 mod delivery;
 mod events;
 mod failover;
@@ -18,6 +19,7 @@ mod prices;
 mod query;
 mod questdb_server;
 mod redis_link;
+mod redis_tls;
 mod rollup;
 mod rows;
 mod schema;

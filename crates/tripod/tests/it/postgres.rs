@@ -60,6 +60,7 @@ async fn of_ten_runners_at_once_one_applies_and_nine_find_nothing() {
         "6 settings_watch",
         "7 health_days",
         "10 token_questions",
+        "11 health_days_whole",
     ];
     assert_eq!(history, files);
     let owners = "SELECT DISTINCT relowner::regrole::text FROM pg_class WHERE relnamespace = 'tripod'::regnamespace";

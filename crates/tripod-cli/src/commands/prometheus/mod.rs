@@ -132,16 +132,23 @@ async fn make_logins(
 fn environments(config: &Config, nodes: &Nodes, dir: &mut Directory) -> anyhow::Result<()> {
     let secrets = dir.path.join("secrets");
     let secrets = secrets.display();
+    // The exporter trusts one file for all nodes.
+    let trust = config.redis.prices.ca_file.as_ref().or(config.redis.events.ca_file.as_ref());
+    let trust = trust.map(|file| format!("REDIS_EXPORTER_TLS_CA_CERT_FILE='{}'\n", file.display()));
+    let trust = trust.unwrap_or_default();
     if let Some(first) = nodes.prices.first().or(nodes.events.first()) {
         let text = format!(
             "REDIS_ADDR={first}\nREDIS_USER={}\nREDIS_PASSWORD_FILE='{secrets}/redis.json'\n\
-             REDIS_EXPORTER_WEB_LISTEN_ADDRESS={}\n",
+             REDIS_EXPORTER_WEB_LISTEN_ADDRESS={}\n{trust}",
             logins::USER,
             scrape::REDIS_EXPORTER
         );
         dir.put("secrets/redis.env", &text, PRIVATE)?;
     }
-    let tls = if config.postgres.tls { "verify-full" } else { "disable" };
+    let mut tls = if config.postgres.tls { "verify-full" } else { "disable" }.to_owned();
+    if let Some(file) = &config.postgres.ca_file {
+        tls += &format!("&sslrootcert={}", file.display());
+    }
     for (number, host) in config.postgres.hosts.iter().enumerate() {
         let text = format!(
             "DATA_SOURCE_URI='{host}/{}?sslmode={tls}'\nDATA_SOURCE_USER={}\nDATA_SOURCE_PASS_FILE='{secrets}/postgres'\n\

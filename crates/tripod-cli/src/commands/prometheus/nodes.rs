@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo};
 use secrecy::ExposeSecret as _;
 use tripod::config::{Config, Redis, RedisMode};
-use tripod::redis::Link;
+use tripod::redis::{Link, Transport};
 use tripod::{Error, Server};
 
 use crate::exit::Stop;
@@ -85,8 +85,11 @@ pub(super) async fn connect(url: &str, redis: &Redis, server: Server) -> anyhow:
     if !password.is_empty() {
         login = login.set_username(&redis.admin_user).set_password(password);
     }
-    let address: ConnectionAddr =
+    let mut address: ConnectionAddr =
         url.into_connection_info().with_context(|| format!("{url} is no address"))?.addr().clone();
+    if let ConnectionAddr::TcpTls { host, port, .. } = &address {
+        address = Transport::new(redis)?.address(host.clone(), *port);
+    }
     let client = redis::Client::open(address.into_connection_info()?.set_redis_settings(login))?;
     let late = |_| Error::Deadline { server, what: format!("log in at {url}"), after: ANSWER_WITHIN };
     let mut connection = tokio::time::timeout(ANSWER_WITHIN, client.get_multiplexed_async_connection())

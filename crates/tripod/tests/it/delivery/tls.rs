@@ -3,15 +3,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use secrecy::ExposeSecret as _;
-use tempfile::TempDir;
 use tripod::Timestamp;
 use tripod::tape::query::{Limits, Reader, Span};
 use tripod::tape::spec::Importance;
@@ -19,6 +16,7 @@ use tripod::tape::{Recorded, SinkState, Tape};
 use tripod_stack::ServerName;
 
 use super::rig::{LONG, Rig, record_attempt, record_trade, state, sum_below};
+use crate::certificates::Authority;
 
 /// What the proxy shows and asks for at this moment.
 struct Face {
@@ -31,37 +29,13 @@ struct Proxy {
     face: Arc<Mutex<Face>>,
 }
 
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    /// Its certificate, in PEM.
-    file: PathBuf,
-    _dir: TempDir,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("ca.pem");
-        std::fs::write(&file, issuer.pem()).unwrap();
-        Self { issuer, file, _dir: dir }
-    }
-
-    /// A certificate of 127.0.0.1, valid until 1 January of `until`.
-    fn certify(&self, until: i32) -> Arc<ServerConfig> {
-        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(until, 1, 1));
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let provider = rustls::crypto::ring::default_provider();
-        let config =
-            ServerConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions().unwrap();
-        Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], private).unwrap())
-    }
+/// What a proxy needs to show a certificate of 127.0.0.1, valid until 1 January of `until`.
+fn shown(authority: &Authority, until: i32) -> Arc<ServerConfig> {
+    let made = authority.certify(until);
+    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.key.serialize_der()));
+    let provider = rustls::crypto::ring::default_provider();
+    let config = ServerConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions().unwrap();
+    Arc::new(config.with_no_client_auth().with_single_cert(vec![made.der], private).unwrap())
 }
 
 impl Proxy {
@@ -244,7 +218,7 @@ fn rows_go_through_tls_with_a_password_and_every_fault_of_it_is_named_and_mended
     let rig = Rig::start("tlsbasic");
     rig.migrate();
     let (authority, stranger) = (Authority::new("ours"), Authority::new("a stranger's"));
-    let (good, login) = (authority.certify(2100), basic("bot", "secret-pass"));
+    let (good, login) = (shown(&authority, 2100), basic("bot", "secret-pass"));
     let proxy = Proxy::start(&rig, Arc::clone(&good), &login);
     let tape = Tape::open(&through(&rig, &proxy, &authority)).unwrap();
     let (recorder, base) = (tape.recorder(), Timestamp::now());
@@ -261,10 +235,10 @@ fn rows_go_through_tls_with_a_password_and_every_fault_of_it_is_named_and_mended
     };
     all_there(record());
 
-    proxy.show(stranger.certify(2100));
+    proxy.show(shown(&stranger, 2100));
     record();
     is_in(&tape, SinkState::Certificate, "invalid peer certificate");
-    proxy.show(authority.certify(2021));
+    proxy.show(shown(&authority, 2021));
     is_in(&tape, SinkState::Certificate, "xpired");
     proxy.show(Arc::clone(&good));
     all_there(record());
@@ -281,7 +255,7 @@ fn rows_go_through_tls_with_a_token() {
     let rig = Rig::start("tlstoken");
     rig.migrate();
     let authority = Authority::new("ours");
-    let proxy = Proxy::start(&rig, authority.certify(2100), "Bearer secret-token");
+    let proxy = Proxy::start(&rig, shown(&authority, 2100), "Bearer secret-token");
     let mut config = through(&rig, &proxy, &authority);
     config.questdb[0].token = "secret-token".to_owned().into();
     let tape = Tape::open(&config).unwrap();
@@ -297,7 +271,7 @@ async fn rows_are_read_back_through_tls_of_an_authority_of_ones_own_and_of_no_ot
     let rig = Rig::start("tlsread");
     rig.migrate();
     let authority = Authority::new("ours");
-    let proxy = Proxy::start(&rig, authority.certify(2100), &basic("bot", "secret-pass"));
+    let proxy = Proxy::start(&rig, shown(&authority, 2100), &basic("bot", "secret-pass"));
     let mut config = through(&rig, &proxy, &authority);
     let tape = Tape::open(&config).unwrap();
     for n in 0..30 {
@@ -314,9 +288,9 @@ async fn rows_are_read_back_through_tls_of_an_authority_of_ones_own_and_of_no_ot
         Reader::open(config, limits).unwrap()
     };
     let span = Span::last(Duration::from_hours(1));
-    config.questdb[0].pg = start_pg(&rig, authority.certify(2100)).to_string();
+    config.questdb[0].pg = start_pg(&rig, shown(&authority, 2100)).to_string();
     assert_eq!(reader(&config).attempts_without_end(span).await.unwrap().rows.len(), 30);
-    config.questdb[0].pg = start_pg(&rig, Authority::new("a stranger's").certify(2100)).to_string();
+    config.questdb[0].pg = start_pg(&rig, shown(&Authority::new("a stranger's"), 2100)).to_string();
     let error = reader(&config).attempts_without_end(span).await.unwrap_err();
     assert!(format!("{error:?}").contains("InvalidCertificate"), "{error:?}");
 }
