@@ -204,6 +204,12 @@ pub(crate) enum Bench {
         #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
         seconds: u64,
     },
+    /// What the monitor takes of the machine, with ten browsers that follow it; on servers of its own
+    Monitor {
+        /// How long it is followed; half of that with nobody, and half of that while answers are timed
+        #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(2..=86_400))]
+        seconds: u64,
+    },
     /// From a setting written to the same setting applied in another process
     Settings {
         /// Changes, one after the other

@@ -108,11 +108,17 @@ struct Paced {
     failed: u64,
 }
 
+/// Three digits, up to a minute in microseconds. One without a bound would take what lies beyond its first two thousand
+/// for the least there is: `saturating_record` does not let it grow.
+fn histogram() -> anyhow::Result<Histogram<u64>> {
+    Ok(Histogram::new_with_max(60_000_000, 3)?)
+}
+
 async fn paced(events: &Events, topic: &str, per_second: u64, seconds: u64) -> anyhow::Result<Paced> {
     let publisher = events.publisher(topic)?;
     let clock = Instant::now();
     let micros = |since: Duration| u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
-    let handled = Arc::new(Mutex::new(Histogram::<u64>::new(3)?));
+    let handled = Arc::new(Mutex::new(histogram()?));
     let (stop, mut stopped) = watch::channel(false);
     let mut consumer = events.consumer(topic, "bench", ConsumerOptions::default()).await?;
     let seen = Arc::clone(&handled);
@@ -127,7 +133,7 @@ async fn paced(events: &Events, topic: &str, per_second: u64, seconds: u64) -> a
         consumer.run(handler, until).await?;
         consumer.close().await
     });
-    let mut publish = Histogram::<u64>::new(3)?;
+    let mut publish = histogram()?;
     let (mut longest, mut failed, total, began) = (0, 0, per_second * seconds, Instant::now());
     for number in 0..total {
         let due = began + Duration::from_micros(number * 1_000_000 / per_second);

@@ -95,7 +95,7 @@ fn field(text: &str, name: &str) -> Option<String> {
 }
 
 /// The same where it is `N kB`.
-fn kib(text: &str, name: &str) -> Option<u64> {
+pub(super) fn kib(text: &str, name: &str) -> Option<u64> {
     field(text, name)?.split_whitespace().next()?.parse().ok()
 }
 

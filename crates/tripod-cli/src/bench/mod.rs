@@ -9,6 +9,7 @@
 
 pub(crate) mod events;
 mod machine;
+pub(crate) mod monitor;
 mod pair;
 pub(crate) mod prices;
 mod report;

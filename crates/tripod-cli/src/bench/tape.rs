@@ -19,7 +19,7 @@ mod queries;
 mod raw;
 mod record;
 mod rig;
-mod rows;
+pub(super) mod rows;
 mod tables;
 mod visible;
 

@@ -12,6 +12,7 @@ pub(super) fn run(command: &Command, global: &Global, output: Output) -> anyhow:
         Command::Prices => (bench::prices::run(global, &spinner), false),
         Command::Tokens => (bench::tokens::tokens(global, &spinner), false),
         Command::Events { seconds } => (bench::events::events(global, *seconds, &spinner), false),
+        Command::Monitor { seconds } => (bench::monitor::run(global, *seconds, &spinner), false),
         Command::Settings { changes } => (super::block_on(bench::settings::run(*changes, global)), false),
     };
     spinner.finish_and_clear();

@@ -51,7 +51,7 @@ impl OwnStack {
         Ok(report)
     }
 
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.options.data_dir
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tripod::Timestamp;
 
 use super::rules::Rule;
-use super::snapshot::{Alert, Server, Severity, Snapshot, State, stamp};
+use super::snapshot::{Alert, Component, Server, Severity, Snapshot, State, stamp};
 
 /// A count that grew within this is worth an alert.
 const GREW_WITHIN: Duration = Duration::from_secs(15 * 60);
@@ -318,17 +318,22 @@ fn live(snapshot: &Snapshot, found: &mut Vec<Finding>) {
     }
 }
 
+/// Its own words behind a colon, where it has any.
+fn details(one: &Component) -> String {
+    if matches!(one.detail.as_str(), "" | "{}" | "null") { String::new() } else { format!(": {}", one.detail) }
+}
+
 /// Components, backups, jobs.
 fn people(snapshot: &Snapshot, terms: Terms, now: Timestamp, found: &mut Vec<Finding>) {
     for one in &snapshot.health {
         let name = &one.component;
         match one.status {
-            "failed" => say(found, Rule::ComponentFailed, name, format!("{name} says that it failed: {}", one.detail)),
+            "failed" => say(found, Rule::ComponentFailed, name, format!("{name} says that it failed{}", details(one))),
             "stale" => {
                 let seconds = one.age_ms / 1_000;
                 say(found, Rule::ComponentStale, name, format!("{name}: no heartbeat for {seconds} s"));
             }
-            "degraded" => say(found, Rule::ComponentDegraded, name, format!("{name} is degraded: {}", one.detail)),
+            "degraded" => say(found, Rule::ComponentDegraded, name, format!("{name} is degraded{}", details(one))),
             _ => {}
         }
     }
@@ -349,5 +354,7 @@ fn people(snapshot: &Snapshot, terms: Terms, now: Timestamp, found: &mut Vec<Fin
     }
 }
 
+#[cfg(test)]
+mod causes;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use crate::command::done;
 use crate::programs::{LONG, until};
 use crate::watch::{Time, Watch, my_turn};
 
-fn is_about<'a>(name: &'a str, server: &'a str, status: &'a str) -> impl Fn(&Value) -> bool + 'a {
+pub(crate) fn is_about<'a>(name: &'a str, server: &'a str, status: &'a str) -> impl Fn(&Value) -> bool + 'a {
     move |message| {
         let alerts = message["alerts"].as_array().map(Vec::as_slice).unwrap_or_default();
         alerts.iter().any(|alert| {

@@ -48,8 +48,37 @@ pub(crate) struct Series {
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Check {
+    pub(crate) eval_time: String,
     pub(crate) alertname: String,
     pub(crate) exp_alerts: Vec<serde_json::Value>,
+}
+
+impl Check {
+    pub(crate) fn fires(&self) -> bool {
+        !self.exp_alerts.is_empty()
+    }
+
+    /// Seconds from the beginning, of `1h2m3s`.
+    pub(crate) fn at(&self) -> u64 {
+        let (mut sum, mut number) = (0, 0);
+        for letter in self.eval_time.chars() {
+            match letter.to_digit(10) {
+                Some(digit) => number = number * 10 + u64::from(digit),
+                None => {
+                    let seconds = match letter {
+                        'd' => 86_400,
+                        'h' => 3_600,
+                        'm' => 60,
+                        's' => 1,
+                        _ => panic!("{} is no time", self.eval_time),
+                    };
+                    sum += std::mem::take(&mut number) * seconds;
+                }
+            }
+        }
+        assert_eq!(number, 0, "{} has no unit", self.eval_time);
+        sum
+    }
 }
 
 /// A path of the project.

@@ -7,6 +7,7 @@
 mod bot;
 mod command;
 mod directory;
+mod drill;
 mod end_to_end;
 mod files;
 mod http;

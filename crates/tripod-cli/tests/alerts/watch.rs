@@ -129,6 +129,7 @@ pub(crate) struct Watch {
     pub(crate) messages: Messages,
     pub(crate) started: Instant,
     dir: PathBuf,
+    monitor: SocketAddr,
     prometheus: SocketAddr,
     alertmanager: Alertmanager,
     programs: Vec<Program>,
@@ -188,8 +189,15 @@ impl Watch {
         command.arg(format!("--storage.tsdb.path={}", dir.join("prometheus").display()));
         command.arg(format!("--web.listen-address={prometheus}"));
         programs.push(Program::start("prometheus", dir, command));
-        let mut watch =
-            Self { messages, started: Instant::now(), dir: dir.to_owned(), prometheus, alertmanager, programs };
+        let mut watch = Self {
+            messages,
+            started: Instant::now(),
+            dir: dir.to_owned(),
+            monitor,
+            prometheus,
+            alertmanager,
+            programs,
+        };
         until(LONG, "Prometheus is ready", || {
             watch.assert_runs();
             get(&watch.url("/-/ready"))
@@ -200,6 +208,16 @@ impl Watch {
 
     fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.prometheus)
+    }
+
+    /// What the monitor itself answers.
+    pub(crate) fn monitor(&self, path: &str) -> Result<String, String> {
+        get(&format!("http://{}{path}", self.monitor))
+    }
+
+    /// What the monitor has logged.
+    pub(crate) fn monitor_said(&self) -> String {
+        std::fs::read_to_string(self.dir.join("monitor.log")).unwrap_or_default()
     }
 
     fn assert_runs(&mut self) {

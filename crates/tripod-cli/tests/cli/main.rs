@@ -8,6 +8,7 @@ mod events;
 mod golden;
 mod input;
 mod monitor;
+mod monitor_alerts;
 mod prices;
 mod reads;
 mod retention;

@@ -20,7 +20,7 @@ const TOKEN: &str = "a-token-of-twenty-two";
 const LONG: Duration = Duration::from_secs(90);
 
 /// A running monitor; killed when a test fails.
-struct Monitor {
+pub(crate) struct Monitor {
     child: Child,
     address: String,
 }
@@ -54,7 +54,7 @@ impl Answer {
 }
 
 impl Monitor {
-    fn start(data: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(data: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = tripod();
         command.envs(variables.iter().copied()).arg("--data").arg(data).args(["--json", "-q", "monitor"]);
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::inherit());
@@ -96,7 +96,7 @@ impl Monitor {
         self.ask("GET", target, &[])
     }
 
-    fn snapshot(&self) -> Value {
+    pub(crate) fn snapshot(&self) -> Value {
         self.get("/api/snapshot").json()
     }
 
@@ -378,7 +378,20 @@ fn every_metric_of_the_list_is_served_on_a_live_stack() {
         stack.kill(sentinel).unwrap();
     }
     until("it is said", || monitor.metric("tripod_sentinel_quorum_ok") == Some(0.0));
-    assert!(monitor.snapshot()["alerts"].to_string().contains("quorum-lost"));
+    let alert = |id: &str| monitor.snapshot()["alerts"].to_string().contains(&format!("\"{id}\""));
+    assert!(alert("quorum-lost"), "{}", monitor.snapshot()["alerts"]);
+    for sentinel in [ServerName::RedisSentinel1, ServerName::RedisSentinel2] {
+        stack.start_server(sentinel).unwrap();
+    }
+    until("they agree again", || monitor.metric("tripod_sentinel_quorum_ok") == Some(1.0) && !alert("quorum-lost"));
+    // Both replicas gone: what is published now is in one place alone.
+    let primary = stack.events_primary().unwrap();
+    let nodes = [ServerName::RedisEvents, ServerName::RedisEvents2, ServerName::RedisEvents3];
+    let replicas: Vec<_> = nodes.into_iter().filter(|node| *node != primary).collect();
+    replicas.iter().for_each(|node| stack.kill(*node).unwrap());
+    until("it is said that no replica is there", || alert("replica-missing"));
+    replicas.iter().for_each(|node| stack.start_server(*node).unwrap());
+    until("the replicas are there again", || !alert("replica-missing"));
 }
 
 /// Addresses at which nobody is.

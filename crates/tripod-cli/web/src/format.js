@@ -65,7 +65,7 @@ export function bytes(value) {
 export function duration(ms) {
   if (!isNumber(ms)) return UNKNOWN;
   if (ms < 0) return `\u2212${duration(-ms)}`;
-  if (ms < 10 && !Number.isInteger(ms)) return `${oneDigit.format(ms)}${NARROW}ms`;
+  if (ms < 9.95 && !Number.isInteger(ms)) return `${oneDigit.format(ms)}${NARROW}ms`;
   if (ms < 999.5) return `${whole.format(ms)}${NARROW}ms`;
   if (ms < 9_950) return `${oneDigit.format(ms / 1000)}${NARROW}s`;
   const seconds = Math.round(ms / 1000);

@@ -11,8 +11,9 @@ import { levelOf, wordFor } from "./levels.js";
 /** @typedef {import("./contract.js").Snapshot} Snapshot */
 /** @typedef {import("./contract.js").Server} Server */
 /** @typedef {import("./contract.js").Level} Level */
-/** @typedef {{ level: Level, lead: string, detail: string, spoken: string }} Headline */
-/** @typedef {{ level: Level, lead: string, detail?: string, known?: boolean }} Problem */
+/** @typedef {{ level: Level, lead: string, detail: string, spoken: string, runbook?: string | null }} Headline */
+/** @typedef {{ level: Level, lead: string, detail?: string, known?: boolean, alert?: string | null }} Problem */
+/** @typedef {import("./contract.js").Alert} Alert */
 
 /** Other problems that are named behind the first one. */
 const OTHERS_MOST = 3;
@@ -48,6 +49,15 @@ function consequence(server, snapshot) {
   return server.detail ?? "";
 }
 
+/**
+ * The first alert of one of these kinds that says something of `about`.
+ * @param {Snapshot} snapshot @param {string[]} ids @param {(string | null)[]} [about]
+ */
+function alertOf(snapshot, ids, about = [""]) {
+  const said = (/** @type {Alert} */ alert) => about.some((name) => (alert.what ?? "").includes(name ?? ""));
+  return snapshot.alerts.find((alert) => ids.includes(alert.id ?? "") && said(alert))?.runbook ?? null;
+}
+
 /** @param {Snapshot} snapshot @returns {Problem[]} the worst first */
 function problems(snapshot) {
   const now = parseTime(snapshot.at) ?? Date.now();
@@ -65,6 +75,7 @@ function problems(snapshot) {
       level: index === 0 ? "bad" : "warn",
       lead: `${listed(down.map(serverTitle))} ${down.length === 1 ? "is" : "are"} down${from}`,
       detail: index === 0 ? meaning.join("; ") : "not required: nothing waits for its sake",
+      alert: alertOf(snapshot, ["server-down", "optional-server-down"], down.map((server) => server.name)),
     });
   });
   if (addsUp(snapshot.ledger) === false) {
@@ -74,26 +85,30 @@ function problems(snapshot) {
       level: "bad",
       lead: "The ledger does not add up",
       detail: `a row of ${listed(names.slice(0, 4))} is missing or counted twice`,
+      alert: alertOf(snapshot, ["ledger-wrong"]),
     });
   }
   for (const server of snapshot.servers.filter((server) => levelOf(server.state) === "warn")) {
-    found.push({ level: "warn", lead: `${serverTitle(server)} is ${wordFor(server.state)}`, detail: server.detail ?? "" });
+    const alert = alertOf(snapshot, ["server-degraded"], [server.name]);
+    found.push({ level: "warn", lead: `${serverTitle(server)} is ${wordFor(server.state)}`, detail: server.detail ?? "", alert });
   }
   for (const sink of snapshot.sinks.filter((sink) => levelOf(sink.state) === "bad")) {
     // A sink whose server is away is said by the server.
     if (sink.state === "unavailable" && away.some((server) => server.kind === "questdb")) continue;
     const level = sink.required === false ? "warn" : "bad";
-    found.push({ level, lead: `Sink ${sink.name ?? ""}: ${wordFor(sink.state)}`, detail: sink.detail ?? "" });
+    const alert = alertOf(snapshot, ["sink-stopped"], [sink.name]);
+    found.push({ level, lead: `Sink ${sink.name ?? ""}: ${wordFor(sink.state)}`, detail: sink.detail ?? "", alert });
   }
   for (const one of snapshot.health.filter((one) => levelOf(one.status) === "bad")) {
     const word = wordFor(one.status);
     const lead = `Component ${one.component ?? ""} ${word === "stale" ? "is silent" : word}`;
-    found.push({ level: "bad", lead, detail: detailWords(one.detail) });
+    const alert = alertOf(snapshot, ["component-failed", "component-stale"], [one.component]);
+    found.push({ level: "bad", lead, detail: detailWords(one.detail), alert });
   }
   // An alert says in its words what mostly stands above already; where nothing does, it leads.
   for (const alert of snapshot.alerts) {
     const level = levelOf(alert.severity) === "bad" ? "bad" : "warn";
-    found.push({ level, lead: sentence(alert.what ?? alert.id), known: true });
+    found.push({ level, lead: sentence(alert.what ?? alert.id), known: true, alert: alert.runbook });
   }
   return found.sort((one, other) => Number(one.level !== "bad") - Number(other.level !== "bad"));
 }
@@ -132,6 +147,7 @@ export function headline(snapshot) {
       lead: first.lead,
       detail: parts.join(". "),
       spoken: [first.lead, ...also].join(". "),
+      runbook: first.alert ?? null,
     };
   }
   if (snapshot.servers.length === 0) {

@@ -7,13 +7,13 @@
 //
 // Operation: link.js hears snapshots -> snapshot.js makes them whole -> headline, panels and charts draw them.
 
-import { render } from "lit-html";
+import { nothing, render } from "lit-html";
 import { forgetColours } from "./colours.js";
 import { clock } from "./format.js";
 import { headline, isNews, lostHeadline } from "./headline.js";
 import { History } from "./history.js";
 import { follow } from "./link.js";
-import { alerts } from "./panels/alerts.js";
+import { alerts, runbookHref, whatToDo } from "./panels/alerts.js";
 import { backups, drills } from "./panels/backups.js";
 import { charts } from "./panels/charts.js";
 import { health } from "./panels/health.js";
@@ -67,19 +67,21 @@ function truth() {
 }
 
 function drawHeadline() {
-  const { level, lead, detail, spoken } = truth();
+  const { level, lead, detail, spoken, runbook } = truth();
   const box = element("headline");
   box.dataset.level = level;
   render([icon(level), lead], element("lead"));
   element("detail").textContent = detail;
+  const href = runbookHref(runbook ?? null);
+  render(href === null ? nothing : whatToDo(href, lead), element("do"));
   // Only when it says something new: a screen reader reads out whatever is put here.
   const told = element("spoken");
   if (isNews(spoken, told.textContent ?? "")) told.textContent = spoken;
   const title = level === "ok" ? "All well" : lead;
   if (document.title !== `${title} · Tripod`) document.title = `${title} · Tripod`;
   const tab = /** @type {HTMLLinkElement} */ (element("tab-icon"));
-  const href = `assets/icon-${level}.svg`;
-  if (tab.getAttribute("href") !== href) tab.setAttribute("href", href);
+  const picture = `assets/icon-${level}.svg`;
+  if (tab.getAttribute("href") !== picture) tab.setAttribute("href", picture);
 }
 
 function drawLink() {

@@ -8,7 +8,7 @@ use tripod::{Decimal, Timestamp, Token, Uuid};
 
 /// What every row has in common, made once.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stock {
+pub(in crate::bench) struct Stock {
     base: Timestamp,
     mint: Token,
     markets: [Token; 4],
@@ -18,7 +18,7 @@ pub(super) struct Stock {
 const TRADE_STEP: Duration = Duration::from_micros(1);
 
 impl Stock {
-    pub(super) fn new() -> tripod::Result<Self> {
+    pub(in crate::bench) fn new() -> tripod::Result<Self> {
         let token = Token::new;
         Ok(Self {
             base: Timestamp::now(),
@@ -58,7 +58,7 @@ impl Stock {
     }
 
     /// The trade number `number`; `id` is room for its text.
-    pub(super) fn trade<'a>(&self, number: u64, id: &'a mut String) -> MarketTrade<'a> {
+    pub(in crate::bench) fn trade<'a>(&self, number: u64, id: &'a mut String) -> MarketTrade<'a> {
         id.clear();
         // Into a String it cannot fail.
         let _ = write!(id, "{number}");

@@ -112,7 +112,7 @@ fn a_hundred_alerts_of_one_kind_do_not_make_the_answer_endless() {
     let one = samples::full().health.into_iter().find(|one| one.status == "stale").unwrap();
     for number in 0..1_000 {
         let component = format!("c{number}");
-        snapshot.health.push(super::super::snapshot::Component { component, ..one.clone() });
+        snapshot.health.push(Component { component, ..one.clone() });
     }
     let alerts = Watchdog::default().judge(&snapshot, TERMS, at(100));
     assert_eq!(alerts.len(), ALERTS_MAX);

@@ -19,6 +19,14 @@ export function runbookHref(runbook, known = KNOWN) {
   return id !== undefined && known.has(id) ? `assets/runbooks.html#${id}` : null;
 }
 
+/** @param {string} href @param {string} about */
+export const whatToDo = (href, about) => html`<a href=${href} target="_blank" rel="noopener"
+  >What to do<span class="hidden"> about ${about}, opens in a new tab</span></a
+>`;
+
+/** Below a second it has only begun. @param {number} ms */
+const sinceWords = (ms) => (ms < 1_000 ? "just now" : duration(ms));
+
 /** @param {import("../contract.js").Snapshot} snapshot @param {import("../view.js").View} view */
 export function alerts(snapshot, view) {
   if (snapshot.alerts.length === 0) {
@@ -33,13 +41,11 @@ export function alerts(snapshot, view) {
         <p class="alert-what">${alert.what ?? alert.id ?? "an alert without words"}</p>
         <p class="alert-since">
           since ${time(alert.since, view.now)}
-          ${since === null ? nothing : html`<span class="muted">(${duration(view.now - since)})</span>`}
+          ${since === null ? nothing : html`<span class="muted">(${sinceWords(view.now - since)})</span>`}
         </p>
         <p class="alert-do">
           ${href !== null
-            ? html`<a href=${href} target="_blank" rel="noopener"
-                >What to do<span class="hidden"> about ${alert.id ?? "it"}, opens in a new tab</span></a
-              >`
+            ? whatToDo(href, alert.id ?? "it")
             : html`<span class="mono muted">${alert.runbook ?? ""}</span>`}
         </p>
       </li>`;

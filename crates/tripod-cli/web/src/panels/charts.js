@@ -53,7 +53,7 @@ const FIGURES = [
   },
   {
     id: "prices",
-    title: "Oldest price",
+    title: "Age of the oldest price",
     least: 1_000,
     lines: [{ label: "age", series: "price_oldest_ms", colour: "chart-4", filled: true }],
     short: duration,
@@ -61,7 +61,7 @@ const FIGURES = [
   },
   {
     id: "streams",
-    title: "Unread events",
+    title: "Events to read, slowest group",
     least: 10,
     lines: [{ label: "largest lag", series: "stream_lag", colour: "chart-5", filled: true }],
     short: compact,

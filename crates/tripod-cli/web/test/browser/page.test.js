@@ -68,6 +68,8 @@ test("a server that goes down turns red, says what it means, and is green again 
   await headlineIs(page, "bad");
   assert.match(await page.locator("#lead").innerText(), /^QuestDB is down since \d\d:\d\d:\d\d$/);
   assert.match(await page.locator("#detail").innerText(), /rows wait in the journal, nothing is lost: [\d,]+ pending/i);
+  const todo = page.locator("#headline").getByRole("link", { name: /^What to do about QuestDB is down/ });
+  assert.match((await todo.getAttribute("href")) ?? "", /^assets\/runbooks\.html#tripodserverdown$/);
   const card = page.locator('.card[data-server="questdb"]');
   assert.equal(await card.getAttribute("data-level"), "bad");
   assert.match(await card.innerText(), /down/, "in words, not in colour alone");
@@ -76,6 +78,7 @@ test("a server that goes down turns red, says what it means, and is green again 
   assert.equal(await page.locator(".alert").count(), 1);
   fixture.down.clear();
   await headlineIs(page, "ok");
+  assert.equal(await todo.count(), 0);
   assert.equal(await card.getAttribute("data-level"), "ok");
   const label = await page.locator('[data-chart="pending"] [role="img"]').getAttribute("aria-label");
   assert.match(label ?? "", /QuestDB was down from/, "the charts keep it, in words too");

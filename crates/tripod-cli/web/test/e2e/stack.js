@@ -21,6 +21,7 @@ const SAMPLES = [
 const UP_WITHIN_MS = 120_000;
 const MONITOR_WITHIN_MS = 60_000;
 const END_WITHIN_MS = 20_000;
+const SAYS_EVERY_MS = 50;
 
 async function freePort() {
   const server = createServer();
@@ -68,19 +69,30 @@ export class RealStack {
     return (await fetch(`${this.url}api/snapshot`, { signal: AbortSignal.timeout(5_000) })).json();
   }
 
+  /** When the monitor first says that a server is down, by `performance.now()`. @param {string} name @param {AbortSignal} until */
+  async saysDown(name, until) {
+    while (!until.aborted) {
+      const { servers } = await this.snapshot();
+      if (servers.some((/** @type {any} */ server) => server.name === name && server.state === "down")) return performance.now();
+      await new Promise((done) => setTimeout(done, SAYS_EVERY_MS));
+    }
+    return null;
+  }
+
   /** Runs `tripod` to its end. @param {string[]} words */
   async #do(words) {
     await run(/** @type {string} */ (this.tripod), ["--data", this.dir, ...words], { timeout: UP_WITHIN_MS });
   }
 
-  /** kill -9 on this stack's QuestDB; its supervisor starts it again. */
+  /** kill -9 on this stack's QuestDB; its supervisor starts it again. @returns {Promise<number>} when, by `performance.now()` */
   async killQuestdb() {
     for (const entry of await readdir("/proc")) {
       if (!/^\d+$/.test(entry)) continue;
       const line = await readFile(`/proc/${entry}/cmdline`, "utf8").catch(() => "");
       if (line.includes("-Dtripod.stack=") && line.includes(this.dir)) {
+        const killed = performance.now();
         process.kill(Number(entry), "SIGKILL");
-        return;
+        return killed;
       }
     }
     throw new Error(`no QuestDB of ${this.dir} runs`);

@@ -31,6 +31,19 @@ test("QuestDB down: since when, what it means, and what waits", () => {
   assert.match(detail, /^rows wait in the journal, nothing is lost: 1\d,\d{3} pending$/);
 });
 
+test("what leads also leads to what to do about it, and where all is well there is nothing to do", () => {
+  assert.equal(shown(["questdb"]).runbook, "docs/alerts.md#tripodserverdown");
+  assert.equal(shown().runbook ?? null, null);
+  const wrong = shown([], (value) => {
+    value.ledger[1].adds_up = false;
+    value.alerts = [
+      { id: "disk-low", severity: "warning", what: "disk", since: null, runbook: "docs/alerts.md#tripoddisklow" },
+      { id: "ledger-wrong", severity: "critical", what: "a row", since: null, runbook: "docs/alerts.md#tripodledgerdoesnotaddup" },
+    ];
+  });
+  assert.equal(wrong.runbook, "docs/alerts.md#tripodledgerdoesnotaddup", "its own, and not the first one's");
+});
+
 test("it never says that nothing is lost where a row was dropped or the ledger does not add up", () => {
   const dropped = shown(["questdb"], (value) => (value.ledger[1].dropped = 7));
   assert.doesNotMatch(dropped.detail, /nothing is lost/);
