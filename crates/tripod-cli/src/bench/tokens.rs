@@ -46,10 +46,8 @@ const FILL_WITHIN: Duration = Duration::from_secs(120);
 /// Runs all of it.
 pub(crate) fn tokens(global: &Global, bar: &ProgressBar) -> anyhow::Result<Report> {
     // As many threads as a bot's runtime has unless it says otherwise: one for each core.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
         let rig = Rig::set(global).await?;
         let measured = measure(&rig, bar).await;

@@ -68,7 +68,8 @@ pub(super) fn statement() -> anyhow::Result<&'static str> {
 
 /// One of the tokens that the rig made, whose mints are hashes of numbers, at random.
 fn script(rows: u32) -> anyhow::Result<String> {
-    let statement = statement()?.split_whitespace().collect::<Vec<_>>().join(" ").replace("$1", "sha256(:i::text::bytea)");
+    let statement =
+        statement()?.split_whitespace().collect::<Vec<_>>().join(" ").replace("$1", "sha256(:i::text::bytea)");
     Ok(format!("\\set i random(1, {})\n{statement};\n", rows / 2))
 }
 

@@ -77,7 +77,11 @@ impl Keeper {
             })
             .await?;
         self.memory.looked(began, taken);
-        tracing::info!(tokens = self.memory.len(), elapsed_ms = began.elapsed().as_millis(), "all tokens were read again");
+        tracing::info!(
+            tokens = self.memory.len(),
+            elapsed_ms = began.elapsed().as_millis(),
+            "all tokens were read again"
+        );
         self.seen = Some(state);
         Ok(())
     }

@@ -154,11 +154,8 @@ fn rows_for(tokens: usize) -> usize {
 }
 
 fn empty_rows(count: usize) -> Vec<Row> {
-    let nothing = || Row {
-        state: AtomicU8::new(EMPTY),
-        token: KnownToken::nothing(),
-        successor: ArcSwapOption::empty(),
-    };
+    let nothing =
+        || Row { state: AtomicU8::new(EMPTY), token: KnownToken::nothing(), successor: ArcSwapOption::empty() };
     let mut rows = Vec::with_capacity(count);
     tripod_journal::prefer_huge_pages(rows.spare_capacity_mut());
     rows.resize_with(count, nothing);
