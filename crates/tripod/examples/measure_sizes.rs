@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! scripts/sizes                                                            # all of it, on a stack of its own
-//! cargo run --release -p tripod --example measure_sizes DATA_DIR fill 100000
+//! cargo run --release -p tripod --example measure_sizes DATA_DIR fill 100000 48   # from 48 hours ago
 //! cargo run --release -p tripod --example measure_sizes DATA_DIR tokens 100000
 //! cargo run --release -p tripod --example measure_sizes DATA_DIR print     # table, rows, bytes
 //! ```
 //!
 //! Every column of a filled row is there, with values as wide as a bot's: ids, signatures and prices that differ from row to
 //! row. The tokens are real mints under made addresses: of ten, one with eight extensions, four with three, five with none.
+
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::time::Duration;
 
@@ -34,10 +36,10 @@ fn main() -> Done {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
-        [dir, "fill", rows] => fill(Config::local(dir)?, rows.parse()?),
+        [dir, "fill", rows, hours] => fill(Config::local(dir)?, rows.parse()?, hours.parse()?),
         [dir, "tokens", count] => runtime()?.block_on(tokens(&Config::local(dir)?, count.parse()?)),
         [dir, "print"] => runtime()?.block_on(print(&Config::local(dir)?)),
-        _ => Err("wanted: DATA_DIR fill ROWS, DATA_DIR tokens COUNT, or DATA_DIR print".into()),
+        _ => Err("wanted: DATA_DIR fill ROWS HOURS_AGO, DATA_DIR tokens COUNT, or DATA_DIR print".into()),
     }
 }
 
@@ -46,14 +48,14 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 /// The same number of rows into each of four tables.
-fn fill(mut config: Config, rows: u64) -> Done {
+fn fill(mut config: Config, rows: u64, hours_ago: u64) -> Done {
     config.bot = "sizes".into();
     let tape = Tape::open(&config)?;
     let recorder = tape.recorder();
-    let begin = Timestamp::now();
+    let begin = Timestamp::now().checked_sub(Duration::from_secs(hours_ago * 3600)).unwrap_or(Timestamp::EPOCH);
     for number in 0..rows {
         // A row each ten milliseconds, as one bot may have them.
-        let at = begin.checked_sub(Duration::from_millis(10 * (rows - number))).unwrap_or(begin);
+        let at = begin.checked_add(Duration::from_millis(10 * number)).unwrap_or(begin);
         record(&recorder, at, number)?;
     }
     if !tape.wait_visible(LONG)? {
