@@ -100,6 +100,11 @@ pub(super) fn recover(
     write_private(&cluster.join("recovery.signal"), "", None)?;
     // Of a server that was killed on a copy of a live directory; a base backup has none.
     super::remove_if_there(&cluster.join("postmaster.pid"))?;
+    // And of a recovery that was killed: its number may be another process' by now, or that of a dead one that nobody has
+    // taken notice of yet, and PostgreSQL would take either for a server that lives.
+    for name in [format!(".s.PGSQL.{SOCKET_NUMBER}"), format!(".s.PGSQL.{SOCKET_NUMBER}.lock")] {
+        super::remove_if_there(&stack.state.places.postgres_sockets().join(name))?;
+    }
     std::fs::set_permissions(&cluster, std::fs::Permissions::from_mode(PRIVATE)).during("set the mode of", &cluster)?;
     if let Some(owner) = &owner {
         give(&cluster, owner)?;

@@ -294,6 +294,22 @@ fn a_killed_copy_leaves_no_backup_and_no_slot() {
     assert!(!beside.exists());
 }
 
+/// A killed recovery leaves the name of its socket locked under its number; here that number is a living server's.
+#[test]
+fn what_a_killed_recovery_has_left_is_not_taken_for_a_server_that_lives() {
+    let scene = Scene::new();
+    let archive = [scene.place.archive().unwrap()];
+    let (base, backup) = scene.base("base");
+    scene.write(1..=2);
+    let (sockets, pid) =
+        (scene.stack.socket(ServerName::Postgres).unwrap(), scene.stack.pid(ServerName::Postgres).unwrap());
+    let lock = sockets.join(".s.PGSQL.1.lock");
+    std::fs::write(&lock, format!("{pid}\n/gone\n0\n1\n{}\n", sockets.display())).unwrap();
+    scene.restore(&base, &backup, &archive, &Target::Latest);
+    assert_eq!(scene.rows(), [1, 2]);
+    assert!(!lock.exists());
+}
+
 #[test]
 fn an_archive_that_takes_nothing_is_an_error_in_its_own_words() {
     let scene = Scene::new();
