@@ -193,7 +193,9 @@ fn what_servers_prices_events_and_components_say_is_an_alert_while_it_is_so() {
 
     done(&stack, &["backup", "create", "-q"]);
     begins(&monitor, "backup-unproven");
-    done(&stack, &["backup", "verify", "-q"]);
+    // The monitor does it by itself where it has not been done today: then it is refused here.
+    let said = run(stack.data_dir(), &["--data", ".", "backup", "verify", "-q"]);
+    assert!(matches!(said.code, Some(0 | 4)), "{said:?}");
     ends(&monitor, "backup-unproven");
 }
 
