@@ -322,12 +322,22 @@ impl JournalFacts {
         let damaged = inventory.segments.iter().filter(|segment| segment.state == SegmentState::Damaged).count();
         let holds_rows = |segment: &&Segment| matches!(segment.state, SegmentState::Open | SegmentState::Sealed);
         let oldest = inventory.segments.iter().find(holds_rows);
+        // A sink that has never run has no cursor: everything that holds rows waits for it.
+        let all_bytes = inventory.segments.iter().filter(holds_rows).map(|segment| segment.bytes).sum();
+        let never_ran =
+            config.questdb.iter().filter(|server| inventory.sinks.iter().all(|sink| sink.name != server.name));
+        let never_ran: Vec<_> = never_ran.map(|server| (server.name.clone(), all_bytes)).collect();
         Ok(Some(Self {
             class,
             disk_bytes: inventory.segments.iter().map(|segment| segment.bytes).sum(),
             budget_bytes: config.journal.budget_mib(class).saturating_mul(1024 * 1024),
             damaged_segments: wide(damaged),
-            undelivered_bytes: inventory.sinks.into_iter().map(|sink| (sink.name, sink.undelivered_bytes)).collect(),
+            undelivered_bytes: inventory
+                .sinks
+                .into_iter()
+                .map(|sink| (sink.name, sink.undelivered_bytes))
+                .chain(never_ran)
+                .collect(),
             oldest_at: oldest.and_then(written_at),
             record: RecordTimes::read(&config.journal_dir(), class)?,
         }))

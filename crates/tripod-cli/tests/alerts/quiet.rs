@@ -14,6 +14,15 @@ const FOR: Duration = Duration::from_secs(600);
 /// Servers and bot have begun, and every figure was asked for twice.
 const BEGUN: Duration = Duration::from_secs(60);
 
+/// How full the disk of the machine is, the stack cannot help.
+const NOT_THE_STACKS: &str = "TripodDiskLow";
+
+/// Of the machine: on one that has no time for anybody a healthy stack is late, too, and this is told with what was raised.
+fn load() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').next().unwrap_or_default().to_owned()
+}
+
 #[test]
 #[ignore = "takes eleven minutes; scripts/soak runs it"]
 fn ten_minutes_of_load_on_a_healthy_stack_raise_no_alert() {
@@ -36,14 +45,16 @@ fn ten_minutes_of_load_on_a_healthy_stack_raise_no_alert() {
         assert!(looked.elapsed() < LOOK, "Prometheus hardly answers: nothing is proven");
         if watch.started.elapsed() > BEGUN {
             looks += 1;
-            raised.extend(alerts.into_iter().map(|alert| format!("{} {alert}", watch.at())));
+            let ours = alerts.into_iter().filter(|alert| !alert.starts_with(NOT_THE_STACKS));
+            raised.extend(ours.map(|alert| format!("{} load {} {alert}", watch.at(), load())));
         }
     }
     println!("{looks} looks, {} alerts", raised.len());
     assert!(looks > 50 && raised.is_empty(), "{}", raised.join("\n"));
     // What Prometheus itself has seen between the looks.
-    let seen = watch.query("count(max_over_time(ALERTS[10m]))").unwrap();
+    let seen = watch.query(&format!("count(max_over_time(ALERTS{{alertname!=\"{NOT_THE_STACKS}\"}}[10m]))")).unwrap();
     assert!(seen.is_empty(), "{seen:?}");
-    assert!(watch.messages.names().is_empty(), "{:?}", watch.messages.names());
+    let messages: Vec<_> = watch.messages.names().into_iter().filter(|name| name != NOT_THE_STACKS).collect();
+    assert!(messages.is_empty(), "{messages:?}");
     assert!(watch.complaints().is_empty(), "{:?}", watch.complaints());
 }

@@ -9,6 +9,7 @@ mod golden;
 mod input;
 mod monitor;
 mod monitor_alerts;
+mod monitor_cost;
 mod prices;
 mod reads;
 mod retention;

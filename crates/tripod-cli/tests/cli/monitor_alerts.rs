@@ -120,7 +120,10 @@ fn what_rows_sinks_and_journals_suffer_is_said_and_taken_back() {
         .args(["replay", "--rate", "50/s", "-q"])
         .arg(sample(TRADES));
     let mut bot = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    until("its rows are seen", || monitor.snapshot()["rates"]["recorded_per_s"].as_f64() > Some(1.0));
+    until("its rows are seen", || {
+        let lines = monitor.snapshot()["ledger"].as_array().unwrap().clone();
+        lines.iter().any(|line| line["bot"] == "bot" && line["visible"].as_u64() > Some(0))
+    });
     kill_process(Pid::from_child(&bot), Signal::STOP).unwrap();
     begins(&monitor, "sink-silent");
     kill_process(Pid::from_child(&bot), Signal::CONT).unwrap();
@@ -193,7 +196,9 @@ fn what_servers_prices_events_and_components_say_is_an_alert_while_it_is_so() {
 
     done(&stack, &["backup", "create", "-q"]);
     begins(&monitor, "backup-unproven");
-    done(&stack, &["backup", "verify", "-q"]);
+    // The monitor does it by itself where it has not been done today: then it is refused here.
+    let said = run(stack.data_dir(), &["--data", ".", "backup", "verify", "-q"]);
+    assert!(matches!(said.code, Some(0 | 4)), "{said:?}");
     ends(&monitor, "backup-unproven");
 }
 

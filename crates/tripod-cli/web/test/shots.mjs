@@ -18,10 +18,11 @@ for (const scene of scenes.length > 0 ? scenes : [...SCENES, "down", "lost"]) {
       if (scene === "lost") {
         fixture.silent = true;
         await page.locator('html[data-link="lost"]').waitFor();
-        fixture.silent = false;
       }
       await painted(page);
       await page.screenshot({ path: join(dir, `${scene}-${width}-${colorScheme}.png`), fullPage: true });
+      // Only now: with a word from the monitor it would be found again before the picture.
+      fixture.silent = false;
       await close();
     }
   }
