@@ -41,6 +41,8 @@ const ASK_EVERY: Duration = Duration::from_millis(20);
 const DISK_NEEDED_MIB: u64 = 300;
 /// A server that ended this often within one `up` will not stay up.
 const ENDINGS_MAX: u32 = 3;
+/// How long the ports of before may still be those of servers that are about to be gone.
+const PORTS_WITHIN: Duration = Duration::from_secs(3);
 /// How often ports are chosen anew.
 const PORT_TRIES: usize = 3;
 /// How much of a log an error shows.
@@ -295,11 +297,11 @@ fn start(stack: &mut Stack, options: &Options, deadline: Deadline, notes: &mut V
 /// Gives each server that does not run its ports, the kept ones where they are free, and holds them.
 pub(crate) fn choose_ports(stack: &mut Stack, notes: &mut Vec<String>) -> Result<Vec<Held>> {
     let ran: HashSet<ServerName> = running(stack).collect();
-    let mut held = Vec::new();
+    let (mut held, soon) = (Vec::new(), Deadline::after(PORTS_WITHIN));
     for server in stack.state.servers.iter().filter(|server| !ran.contains(server)) {
         for (what, port) in stack.state.ports.of(server) {
             let kept = (*port != 0).then_some(*port);
-            let one = match kept.and_then(Held::take) {
+            let one = match kept.and_then(|port| Held::take_again(port, soon)) {
                 Some(one) => one,
                 None => Held::find()?,
             };

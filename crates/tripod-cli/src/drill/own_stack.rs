@@ -3,14 +3,18 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 use tripod::Config;
 use tripod_stack::{Options, RunState, ServerName, Servers, UpReport};
 
 use super::scene::remove_dir;
 use super::server::{hold, kill_process};
+
+const GONE_WITHIN: Duration = Duration::from_secs(60);
 
 /// A stack in the drill's directory.
 #[derive(Debug)]
@@ -86,14 +90,22 @@ impl OwnStack {
         kill_process(pid)
     }
 
-    /// kill -9 of the supervisor and of every server, at once: nobody is left who would start one again.
+    /// kill -9 of the supervisor and of every server, at once: nobody is left who would start one again. When this returns they
+    /// are gone, with their ports: on a busy machine that takes a while.
     pub(super) fn kill_all(&self) -> anyhow::Result<()> {
         let mut pids = vec![self.supervisor_pid];
         for server in tripod_stack::check(self.dir())? {
             pids.push(server.pid.with_context(|| format!("{} does not run", server.name))?);
         }
         let held = pids.into_iter().map(hold).collect::<anyhow::Result<Vec<_>>>()?;
-        held.iter().try_for_each(|one| pidfd_send_signal(one, Signal::KILL)).context("a server cannot be killed")
+        held.iter().try_for_each(|one| pidfd_send_signal(one, Signal::KILL)).context("a server cannot be killed")?;
+        let within = Timespec::try_from(GONE_WITHIN).context("the wait has no end")?;
+        for one in &held {
+            // Readable once its last thread has ended.
+            let ended = poll(&mut [PollFd::new(one, PollFlags::IN)], Some(&within)).context("cannot await an end")?;
+            ensure!(ended > 0, "a killed server is still there after {GONE_WITHIN:?}");
+        }
+        Ok(())
     }
 
     /// Stops it and leaves its data, for somebody to look at; the next run removes them.

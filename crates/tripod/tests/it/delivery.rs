@@ -4,6 +4,7 @@
 mod beside;
 mod expired;
 mod forget;
+mod lost_log;
 mod optional;
 pub(crate) mod rig;
 mod tls;

@@ -361,6 +361,9 @@ impl Feed {
         self.look.covers = self.settled;
         let ask = self.memory.ask(&self.reached, &self.tally);
         self.look.running = self.parts.looks.try_send(ask).is_ok();
+        if !self.look.running {
+            self.memory.look_ended();
+        }
         self.look.at = Instant::now() + LOOK_LATE;
     }
 
@@ -372,6 +375,7 @@ impl Feed {
 
     fn looked(&mut self, looked: Result<Looked>) {
         self.look.running = false;
+        self.memory.look_ended();
         let mut moved = false;
         match looked {
             Err(e) => tracing::debug!(error = %e, "no look at the server's transactions"),

@@ -13,7 +13,7 @@ use tripod_stack::ServerName;
 use super::rig::{LONG, Rig, record_trade, sum_below, until};
 
 /// A rig whose sinks send small requests and go back only as far as the server's own words make them.
-fn rig(name: &str) -> Rig {
+pub(super) fn rig(name: &str) -> Rig {
     let mut rig = Rig::start(name);
     rig.migrate();
     rig.config.tape.flush_rows = 500;
@@ -22,7 +22,7 @@ fn rig(name: &str) -> Rig {
     rig
 }
 
-fn sink(tape: &Tape) -> SinkStatus {
+pub(super) fn sink(tape: &Tape) -> SinkStatus {
     tape.sinks().into_iter().find(|sink| sink.class == Importance::Standard).unwrap()
 }
 
@@ -42,7 +42,7 @@ fn history_knows(rig: &Rig, rows: u64) -> bool {
 }
 
 /// Records `rows` and waits until they are visible and the history knows.
-fn record_and_see(rig: &Rig, tape: &Tape, base: Timestamp, rows: std::ops::Range<u64>) {
+pub(super) fn record_and_see(rig: &Rig, tape: &Tape, base: Timestamp, rows: std::ops::Range<u64>) {
     let end = rows.end;
     for n in rows {
         record_trade(&tape.recorder(), base, n);
@@ -53,7 +53,7 @@ fn record_and_see(rig: &Rig, tape: &Tape, base: Timestamp, rows: std::ops::Range
 }
 
 /// Waits for that many rows on the server; says how the sink is where they do not come.
-fn comes_back(rig: &Rig, tape: &Tape, rows: u64) {
+pub(super) fn comes_back(rig: &Rig, tape: &Tape, rows: u64) {
     let end = Instant::now() + LONG;
     while rig.trades_on_server()[0] != rows {
         let (server, ledger) = (rig.trades_on_server(), rig.ledger_of(tape, "market_trades"));
@@ -63,7 +63,7 @@ fn comes_back(rig: &Rig, tape: &Tape, rows: u64) {
 }
 
 /// All rows on the server exactly once, and the ledger says the same.
-fn all_there(rig: &Rig, tape: &Tape, rows: u64) {
+pub(super) fn all_there(rig: &Rig, tape: &Tape, rows: u64) {
     until("the ledger calls all rows visible", LONG, || {
         let row = rig.ledger_of(tape, "market_trades");
         (row.recorded, row.visible, row.pending, row.delivered) == (rows, rows, 0, 0)
@@ -200,7 +200,7 @@ fn the_newest_log_thrown_away_in_the_middle_of_the_load_costs_no_row() {
     all_there(&rig, &tape, ROWS);
 }
 
-fn table_dir(rig: &Rig, table: &str) -> PathBuf {
+pub(super) fn table_dir(rig: &Rig, table: &str) -> PathBuf {
     let entries = std::fs::read_dir(db(rig)).unwrap().map(|entry| entry.unwrap().path());
     let is_table =
         |path: &PathBuf| path.is_dir() && path.file_name().unwrap().to_str().unwrap().starts_with(&format!("{table}~"));
@@ -208,7 +208,7 @@ fn table_dir(rig: &Rig, table: &str) -> PathBuf {
 }
 
 /// The log's directories, oldest first.
-fn wal_dirs(table_dir: &Path) -> Vec<PathBuf> {
+pub(super) fn wal_dirs(table_dir: &Path) -> Vec<PathBuf> {
     let number = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix("wal")?.parse::<u32>().ok();
     let mut dirs: Vec<PathBuf> = std::fs::read_dir(table_dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     dirs.retain(|path| path.is_dir() && number(path).is_some());

@@ -1,6 +1,7 @@
 //! What a feed does about a server that forgot: keeps the history, judges each look, goes back.
 //!
-//! Constraints: nothing is sent between the look that raised a doubt and the verdict. Going back puts cursor and counts
+//! Constraints: nothing is sent between the look that raised a doubt and the verdict, nor while a lost part of a table's log
+//! is being passed: what is delivered again may go into that part, too, and would be passed with it. Going back puts cursor and counts
 //! back together, in one commit, so the ledger adds up before and after; it first cuts the history on the disk, so that a
 //! crash in between leads to going back once more and never to a history that promises too much.
 //!
@@ -45,6 +46,7 @@ pub(in super::super) struct Memory {
     knows_run: bool,
     suspensions: Suspensions,
     resume: Vec<Resume>,
+    passing: Passing,
     /// What belongs to the running look: when it was asked for, the cursor, the counts.
     asked: Option<(Moment, Cursor, BTreeMap<u16, Settled>)>,
 }
@@ -69,6 +71,7 @@ impl Memory {
             knows_run: false,
             suspensions: Suspensions::default(),
             resume: Vec::new(),
+            passing: Passing::No,
             asked: None,
         })
     }
@@ -79,12 +82,20 @@ impl Memory {
     }
 
     pub(super) fn in_doubt(&self) -> bool {
-        self.doubt.is_some()
+        self.doubt.is_some() || self.passing != Passing::No
+    }
+
+    /// The look that was asked for has ended, or there is none: what it was to pass is passed, or will be tried again from
+    /// the beginning.
+    pub(super) fn look_ended(&mut self) {
+        if self.passing == Passing::Asked {
+            self.passing = Passing::No;
+        }
     }
 
     /// Whether what was counted as visible may be believed: a server that was put back while no sink ran has forgotten it.
     pub(super) fn is_sure(&self) -> bool {
-        self.knows_run && self.doubt.is_none()
+        self.knows_run && !self.in_doubt()
     }
 
     /// What to ask now.
@@ -100,8 +111,21 @@ impl Memory {
             server_at: newest.server_at.clone(),
             tables: newest.tables.iter().map(|(name, mark)| (name.clone(), mark.txn)).collect(),
         });
+        if self.passing == Passing::Due {
+            self.passing = Passing::Asked;
+        }
         Ask { full, known, resume: std::mem::take(&mut self.resume) }
     }
+}
+
+/// Whether a lost part of a table's log is being passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Passing {
+    No,
+    /// The next look does it.
+    Due,
+    /// The running look does it.
+    Asked,
 }
 
 /// From where the journal can be read again.
@@ -213,6 +237,7 @@ impl Feed {
                     continue;
                 }
                 went_back = true;
+                self.memory.passing = Passing::Due;
             }
             self.memory.resume.push(action);
         }
