@@ -5,6 +5,7 @@
 
 mod stack;
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use tripod::{Advice, Error};
@@ -82,8 +83,24 @@ pub(crate) fn verdict(error: &anyhow::Error) -> (Exit, String) {
         if let Some(error) = cause.downcast_ref::<tripod_stack::Error>() {
             return stack::verdict(error);
         }
+        if let Some(hint) = cause.downcast_ref::<std::io::Error>().and_then(hint_of_file) {
+            return (Exit::False, hint.to_owned());
+        }
     }
     (Exit::False, "run the same command with -vv; the log on stderr says what it was doing".into())
+}
+
+/// What the operating system refuses, and somebody has to mend first.
+fn hint_of_file(error: &std::io::Error) -> Option<&'static str> {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            Some("make room on that disk, then run the same command again")
+        }
+        ErrorKind::PermissionDenied => Some("run it as the user that owns the file, or give this user the right to it"),
+        ErrorKind::ReadOnlyFilesystem => Some("that disk is read-only: mount it for writing, or name another place"),
+        ErrorKind::NotADirectory => Some("name a directory there, or another place in the config"),
+        _ => None,
+    }
 }
 
 fn code_of(error: &Error) -> Exit {
@@ -255,6 +272,15 @@ mod tests {
         let (exit, hint) = verdict(&Error::Journal(locked).into());
         assert_eq!(exit, Exit::False);
         assert!(hint.contains("process 7 ") && hint.contains("TRIPOD__BOT"), "{hint}");
+    }
+
+    #[test]
+    fn what_the_operating_system_refuses_has_a_next_step_of_its_own() {
+        use anyhow::Context as _;
+        let failed = |kind: ErrorKind| Err::<(), _>(std::io::Error::from(kind)).context("cannot write x").unwrap_err();
+        assert!(verdict(&failed(ErrorKind::StorageFull)).1.contains("make room"));
+        assert!(verdict(&failed(ErrorKind::PermissionDenied)).1.contains("owns"));
+        assert!(verdict(&failed(ErrorKind::BrokenPipe)).1.contains("-vv"));
     }
 
     #[test]

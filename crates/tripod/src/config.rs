@@ -143,8 +143,11 @@ impl Config {
         reference::check_secrets(&document).map_err(wrong)?;
         let mut complete = reference::defaults();
         lay_over(&mut complete, document);
-        let mut config: Self = complete.try_into().map_err(|e: toml::de::Error| wrong(one_line(e.message())))?;
-        config.resolve(base).map_err(|e| wrong(e.to_string()))?;
+        let mut config: Self = complete.try_into().map_err(|e: toml::de::Error| wrong(one_line(&e.to_string())))?;
+        config.resolve(base).map_err(|e| {
+            let why = std::error::Error::source(&e).map_or_else(String::new, |why| format!(": {why}"));
+            wrong(format!("{e}{why}"))
+        })?;
         validate::check(&config).map_err(wrong)?;
         Ok(config)
     }

@@ -67,7 +67,10 @@ impl Store {
 
     /// Makes the directory where there is none.
     pub(crate) fn open(dir: &Path) -> anyhow::Result<Self> {
-        make_dirs(dir)?;
+        make_dirs(dir).map_err(|error| {
+            let what = format!("there can be no backups in {}: {}", dir.display(), error.root_cause());
+            Stop::usage(what, "name a directory that you may write to: `dir` of [backup] in the config")
+        })?;
         Ok(Self::new(dir))
     }
 

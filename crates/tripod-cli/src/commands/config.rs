@@ -1,11 +1,16 @@
 //! `tripod config check`, `show`, `reference`; `prometheus` stands beside.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use toml::{Table, Value};
 use tripod::config::reference;
+use tripod::postgres::Postgres;
+use tripod::redis::Transport;
+use tripod::tape::questdb::QuestDbHttp;
 
 use crate::args::{Config as Command, Global};
-use crate::exit::Exit;
+use crate::exit::{Exit, Stop};
 use crate::output::Output;
 
 /// What stands in the place of a secret.
@@ -31,11 +36,29 @@ struct Checked {
 }
 
 fn check(global: &Global, output: Output) -> anyhow::Result<Exit> {
-    global.load()?;
+    can_be_opened(&global.load()?)?;
     let file = global.config.clone().unwrap_or_else(|| global.data.join(tripod::config::FILE_NAME));
     let checked = Checked { ok: true, file: file.display().to_string() };
     output.result(&checked, || format!("{} is a config that a bot can start with", checked.file))?;
     Ok(Exit::Done)
+}
+
+/// What a bot reads when it opens its handles, and no sooner: the files of certificate authorities. Asks no server.
+fn can_be_opened(config: &tripod::Config) -> anyhow::Result<()> {
+    let wrong = |section: &str, error: tripod::Error| {
+        let why = std::error::Error::source(&error).map_or_else(String::new, |why| format!(": {why}"));
+        Stop::usage(
+            format!("[{section}] {error}{why}"),
+            "correct that section of the config, or the file that it names",
+        )
+    };
+    for sink in &config.questdb {
+        QuestDbHttp::new(sink, Duration::from_secs(1)).map_err(|error| wrong("[questdb]", error))?;
+    }
+    Postgres::open(&config.postgres).map_err(|error| wrong("postgres", error))?;
+    Transport::new(&config.redis.prices).map_err(|error| wrong("redis.prices", error))?;
+    Transport::new(&config.redis.events).map_err(|error| wrong("redis.events", error))?;
+    Ok(())
 }
 
 fn show(global: &Global, output: Output) -> anyhow::Result<Exit> {
@@ -64,6 +87,7 @@ fn mark_secrets(config: &tripod::Config, document: &mut Table) {
     for (name, redis) in [("prices", &config.redis.prices), ("events", &config.redis.events)] {
         mark(&["redis", name], "password", &redis.password);
         mark(&["redis", name], "admin_password", &redis.admin_password);
+        mark(&["redis", name], "sentinel_password", &redis.sentinel_password);
     }
 }
 

@@ -92,6 +92,12 @@ pub(super) fn recover(
     let owner = owner(stack)?;
     // A reboot may have taken the sockets' directory.
     stack.state.places.make(owner.as_ref(), None)?;
+    // Of one that was killed with its restore: until somebody has awaited it, its process counts as alive there, and the
+    // next server would not take the socket from it. No other server has this number.
+    let sockets = stack.state.places.postgres_sockets();
+    for end in ["", ".lock"] {
+        super::remove_if_there(&sockets.join(format!(".s.PGSQL.{SOCKET_NUMBER}{end}")))?;
+    }
     let own = cluster.join("tripod-restore");
     make_dir(&own, PRIVATE)?;
     let lines: Vec<String> = places.iter().map(|place| Ok(format!("{}\n", line(place)?))).collect::<Result<_>>()?;
@@ -114,7 +120,7 @@ pub(super) fn recover(
     let file = open_log(&path)?;
     let mut command = tool(stack, "postgres");
     command.arg("-D").arg(&cluster);
-    let sockets = stack.state.places.postgres_sockets().display().to_string();
+    let sockets = sockets.display().to_string();
     for (name, value) in [
         ("cluster_name", process::initdb_tag(&stack.state.id)),
         ("listen_addresses", String::new()),

@@ -83,6 +83,26 @@ fn the_environment_overrides_the_file_and_is_checked_as_strictly() {
 }
 
 #[test]
+fn a_value_of_the_wrong_kind_is_named_by_its_key() {
+    let said = refusal("[redis.events]\ntls = \"yes\"\n", &[]);
+    assert!(said.contains("redis.events.tls") && said.contains("boolean"), "{said}");
+    let said = refusal("[postgres]\npassword_file = \"nowhere\"\n", &[]);
+    assert!(said.contains("nowhere") && said.contains("No such file"), "{said}");
+}
+
+#[test]
+fn who_names_an_authority_or_a_socket_is_told_what_tls_makes_of_it() {
+    for section in ["[[questdb]]", "[postgres]", "[redis.prices]"] {
+        let said = refusal(&format!("{section}\nca_file = \"ca.pem\"\n"), &[]);
+        assert!(said.contains("ca_file") && said.contains("tls"), "{section}: {said}");
+    }
+    let config = parse("[redis.events]\ntls = true\nca_file = \"ca.pem\"\n", &[]).unwrap();
+    assert!(config.redis.events.ca_file.unwrap().ends_with("ca.pem"));
+    let said = refusal("[redis.events]\ntls = true\naddresses = [\"/run/redis.sock\"]\n", &[]);
+    assert!(said.contains("redis.events.addresses"), "{said}");
+}
+
+#[test]
 fn a_section_that_is_there_in_part_keeps_its_own_defaults() {
     let config = parse("[redis.events]\ndeadline_ms = 50\n", &[]).unwrap();
     assert_eq!(config.redis.events.addresses, Config::default().redis.events.addresses);

@@ -101,6 +101,8 @@ fn redis(section: &str, redis: &Redis) -> Result<(), String> {
     for text in &redis.addresses {
         if !text.starts_with('/') {
             address(&format!("{section}.addresses"), text)?;
+        } else if redis.tls {
+            return Err(format!("{section}.addresses: a unix socket has no TLS; write HOST:PORT, or tls = false"));
         }
     }
     trust(section, redis.tls, redis.ca_file.is_some())?;

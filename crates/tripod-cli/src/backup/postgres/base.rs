@@ -20,7 +20,7 @@ use super::archive::switch_and_await_archive;
 use super::tool::{self, Patience};
 use super::wal::Lsn;
 use super::{PgPlace, moment};
-use crate::exit::Stop;
+use crate::exit::{Exit, Stop};
 
 /// For the archive to take a file, before and after the copy; a busy server fills some each second.
 const ARCHIVED_WITHIN: Duration = Duration::from_secs(30);
@@ -124,8 +124,14 @@ fn copy(place: &PgPlace, into: &Path, progress: &mut dyn FnMut(u64)) -> anyhow::
     if said.status.success() {
         return Ok(());
     }
-    let what = format!("pg_basebackup: {}", said.complaint());
-    Err(Stop::untrue(what, "`tripod doctor` says what is wrong with the server; then try again").into())
+    let mut complaint = said.complaint();
+    if !complaint.contains("pg_basebackup") {
+        complaint = format!("pg_basebackup: {complaint}");
+    }
+    let gone = ["server closed the connection", "could not connect", "connection to server", "terminating connection"];
+    let exit = if gone.iter().any(|words| complaint.contains(words)) { Exit::Unreachable } else { Exit::False };
+    let hint = "`tripod doctor` says what is wrong with the server; then try again".to_owned();
+    Err(Stop { exit, what: complaint, hint }.into())
 }
 
 /// `39205/39205 kB (100%), 1/1 tablespace`

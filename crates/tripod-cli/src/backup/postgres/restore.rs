@@ -92,8 +92,23 @@ fn maybe_moment<S: serde::Serializer>(at: &Option<Timestamp>, serializer: S) -> 
 /// the live archive, where there is one. Without a point as its target it takes what the archive has not got yet from the
 /// cluster that the archive is of: a running server is told to archive it, of one that is away its own log is read.
 ///
-/// Nothing of the stack is changed.
+/// Nothing of the stack is changed. Where it fails, the directory of the restore is empty.
 pub(crate) fn prepare_restore(
+    place: &PgPlace,
+    base: &Path,
+    backup: &BaseBackup,
+    wal: &[PathBuf],
+    target: &Target,
+) -> anyhow::Result<Prepared> {
+    let prepared = try_prepare(place, base, backup, wal, target);
+    if prepared.is_err() {
+        // As in `recover`: what was given up takes no disk.
+        let _ = place.stack.make_restore_dir();
+    }
+    prepared
+}
+
+fn try_prepare(
     place: &PgPlace,
     base: &Path,
     backup: &BaseBackup,
@@ -268,7 +283,7 @@ fn explain(prepared: &Prepared, said: &str, asked: &str) -> Option<anyhow::Error
     let (what, hint) = match target {
         Target::Time(_) => (
             format!("no transaction after {target} is in the archive, which is {end}{last}"),
-            "where nothing was written since, restore to the latest state; else bring the missing part of the archive",
+            "where nothing was written since, say `--to latest`; else bring the missing part of the archive",
         ),
         _ => (
             format!("{target} was not found in the archive, which is {end}{last}"),

@@ -268,6 +268,20 @@ fn the_latest_state_is_all_that_was_committed_whether_the_server_runs_or_is_dead
 }
 
 #[test]
+fn what_a_killed_recovery_left_at_its_socket_does_not_stand_in_the_way_of_the_next() {
+    let scene = Scene::new();
+    let (base, backup) = scene.base("base");
+    scene.write(1..=3);
+    let wal = scene.collect(&backup, "wal");
+    // As long as its process is not awaited it counts as alive: here by the number of one that is.
+    let sockets = scene.stack.socket(ServerName::Postgres).unwrap();
+    let port = scene.stack.address(ServerName::Postgres).rsplit_once(':').unwrap().1.to_owned();
+    std::fs::copy(sockets.join(format!(".s.PGSQL.{port}.lock")), sockets.join(".s.PGSQL.1.lock")).unwrap();
+    scene.recover(&base, &backup, &[wal], &Target::Latest).unwrap();
+    assert_eq!(scene.rows(), [1, 2, 3], "the server in place goes on");
+}
+
+#[test]
 fn a_killed_copy_leaves_no_backup_and_no_slot() {
     let scene = Scene::new();
     let into = scene.dir("base");

@@ -36,7 +36,7 @@ pub(super) struct Said {
 }
 
 impl Said {
-    /// What it complained about, without its name in front; its status where it said nothing.
+    /// What it complained about, under its own name; its status where it said nothing.
     pub(super) fn complaint(&self) -> String {
         let lines: Vec<&str> = self.err.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let errors: Vec<&str> =
