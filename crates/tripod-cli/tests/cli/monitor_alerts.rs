@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -33,6 +33,16 @@ const SMALL: [(&str, &str); 3] = [
     ("TRIPOD__JOURNAL__STANDARD_BUDGET_MIB", "32"),
     ("TRIPOD__EVENTS__CAP", "100"),
 ];
+
+/// A process that ends with the test, also where it was stopped and the test fails.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 fn monitor(stack: &TestStack) -> Monitor {
     Monitor::start(stack.data_dir(), &["--listen", "127.0.0.1:0"], &SMALL)
@@ -119,17 +129,16 @@ fn what_rows_sinks_and_journals_suffer_is_said_and_taken_back() {
         .arg(stack.data_dir())
         .args(["replay", "--rate", "50/s", "-q"])
         .arg(sample(TRADES));
-    let mut bot = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let bot = Killed(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     until("its rows are seen", || {
         let lines = monitor.snapshot()["ledger"].as_array().unwrap().clone();
         lines.iter().any(|line| line["bot"] == "bot" && line["visible"].as_u64() > Some(0))
     });
-    kill_process(Pid::from_child(&bot), Signal::STOP).unwrap();
+    kill_process(Pid::from_child(&bot.0), Signal::STOP).unwrap();
     begins(&monitor, "sink-silent");
-    kill_process(Pid::from_child(&bot), Signal::CONT).unwrap();
+    kill_process(Pid::from_child(&bot.0), Signal::CONT).unwrap();
     ends(&monitor, "sink-silent");
-    bot.kill().unwrap();
-    bot.wait().unwrap();
+    drop(bot);
 
     // A copy of a journal of which a segment cannot be read.
     let journals = config(&stack, "").journal.dir;
