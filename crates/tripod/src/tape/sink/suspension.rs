@@ -11,6 +11,8 @@
 //! its log cannot be read (thrown away, or lost with the power)
 //!                       ─▶ RESUME WAL ─ still suspended ─▶ the journal is read again from before the lost transactions,
 //!                                                          RESUME WAL FROM TXN behind them
+//! the same, and it goes on though this sink has not passed anything: another bot that writes to the table has, or an
+//! operator                    ─▶ the journal is read again from before them, too
 //! anything else         ─▶ reported
 //! ```
 
@@ -36,6 +38,10 @@ pub(super) struct Suspended {
     tried_at: Instant,
     /// Where its writer stood when it was told to go on.
     writer: Option<i64>,
+    /// Where its writer stands.
+    stopped_at: i64,
+    /// What is lost there was passed by this sink.
+    passed: bool,
     /// The server's disk was full meanwhile. Its reason may not say so: "bulk update failed and will be rolled back".
     met_full_disk: bool,
 }
@@ -44,6 +50,14 @@ pub(super) struct Suspended {
 #[derive(Debug, Default)]
 pub(super) struct Suspensions {
     tables: BTreeMap<String, Suspended>,
+    passed: Vec<Passed>,
+}
+
+/// A table whose log could not be read behind a transaction, and that goes on without this sink having passed that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Passed {
+    pub(super) table: String,
+    pub(super) after: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +87,16 @@ impl Suspensions {
         self.tables.iter().map(|(name, table)| (name.as_str(), table))
     }
 
+    /// What others have passed, by the looks so far; each is told once.
+    pub(super) fn next_passed(&mut self) -> Option<Passed> {
+        self.passed.pop()
+    }
+
+    /// Nothing could be done about it yet.
+    pub(super) fn put_back(&mut self, passed: Passed) {
+        self.passed.push(passed);
+    }
+
     /// Takes in a look at this sink's tables; returns what to resume. `disk_full`: the server refuses writes for that.
     pub(super) fn looked<'a>(
         &mut self,
@@ -86,8 +110,11 @@ impl Suspensions {
             let Some(why) = &table.suspended else {
                 // A table that was resumed looks well for a moment before it stops at the same place again.
                 let moved = |writer| table.writer > writer || table.writer >= table.sequencer;
-                if let Some(entry) = before.remove(&table.name).filter(|entry| !entry.writer.is_none_or(moved)) {
+                let Some(entry) = before.remove(&table.name) else { continue };
+                if !entry.writer.is_none_or(moved) {
                     self.tables.insert(table.name.clone(), entry);
+                } else if cause(&entry) == Cause::LostLog && !entry.passed {
+                    self.passed.push(Passed { table: table.name.clone(), after: entry.stopped_at });
                 }
                 continue;
             };
@@ -97,9 +124,18 @@ impl Suspensions {
                 tries: 0,
                 tried_at: now.1,
                 writer: None,
+                stopped_at: table.writer,
+                passed: false,
                 met_full_disk: false,
             });
             why.trim().clone_into(&mut entry.why);
+            if table.writer > entry.stopped_at {
+                // It went on for a while, and what it stopped at before was passed by somebody.
+                if cause(&entry) == Cause::LostLog && !entry.passed {
+                    self.passed.push(Passed { table: table.name.clone(), after: entry.stopped_at });
+                }
+                (entry.stopped_at, entry.passed) = (table.writer, false);
+            }
             if disk_full {
                 entry.met_full_disk = true;
                 entry.tries = 0;
@@ -110,6 +146,7 @@ impl Suspensions {
                 entry.tries += 1;
                 entry.tried_at = now.1;
                 entry.writer = Some(table.writer);
+                entry.passed |= action.lost_after.is_some();
                 resume.push(action);
             }
             self.tables.insert(table.name.clone(), entry);
@@ -195,6 +232,37 @@ mod tests {
         assert_eq!(all.looked([&lost].into_iter(), false, at(4, start))[0].lost_after, Some(4));
         let further = table(Some("cannot read WAL event file for seqTxn=9"), 8);
         assert_eq!(all.looked([&further].into_iter(), false, at(6, start))[0].lost_after, Some(8));
+        assert_eq!(all.looked([&table(None, 99)].into_iter(), false, at(7, start)), []);
+        assert_eq!(all.next_passed(), None, "this sink has passed both");
+    }
+
+    #[test]
+    fn what_another_bot_or_an_operator_has_passed_is_told_once() {
+        let (mut all, start) = (Suspensions::default(), Instant::now());
+        let told =
+            |all: &mut Suspensions| std::iter::from_fn(|| all.next_passed()).map(|one| one.after).collect::<Vec<_>>();
+        let (lost, on) = (table(Some("cannot read WAL event file for seqTxn=5"), 4), table(None, 99));
+        // Before this sink has tried anything, and after it has told the table to go on where it stood.
+        for seconds in [1, 3] {
+            let mut all = Suspensions::default();
+            all.looked([&lost].into_iter(), false, at(0, start));
+            all.looked([&lost].into_iter(), false, at(seconds, start));
+            assert_eq!(told(&mut all), [0; 0], "it stands");
+            all.looked([&on].into_iter(), false, at(4, start));
+            assert_eq!(told(&mut all), [4], "after {seconds} s");
+            all.looked([&on].into_iter(), false, at(5, start));
+            assert_eq!(told(&mut all), [0; 0]);
+        }
+        // Passed by somebody, and stopped once more further on before anybody looked.
+        all.looked([&lost].into_iter(), false, at(0, start));
+        all.looked([&table(Some("cannot read WAL event file for seqTxn=9"), 8)].into_iter(), false, at(1, start));
+        assert_eq!(told(&mut all), [4]);
+        all.looked([&on].into_iter(), false, at(2, start));
+        assert_eq!(told(&mut all), [8]);
+        // A full disk loses nothing of the log.
+        all.looked([&table(Some("DISK FULL commit failed"), 4)].into_iter(), false, at(0, start));
+        all.looked([&on].into_iter(), false, at(1, start));
+        assert_eq!(told(&mut all), [0; 0]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tripod_journal::Cursor;
 use super::super::history::{EVERY, Entry, GONE, History, Mark, Moment};
 use super::super::rewind::{self, Found, Known, Seen, Verdict};
 use super::super::status::{Rewound, SinkState};
-use super::super::suspension::Suspensions;
+use super::super::suspension::{Passed, Suspensions};
 use super::super::tally::{Settled, Tally};
 use super::super::watcher::{Ask, KnownRun, Looked, Resume};
 use super::Feed;
@@ -228,6 +228,16 @@ impl Feed {
         let resume = self.memory.suspensions.looked(own, disk_full, (Timestamp::now(), Instant::now()));
         self.parts.board.suspended(self.memory.suspensions.tables());
         let mut went_back = false;
+        while let Some(Passed { table, after }) = self.memory.suspensions.next_passed() {
+            let entries = rewind::before(self.memory.history.entries(), &table, after);
+            let why = format!("somebody else passed a part of the log of table {table} behind transaction {after}");
+            if let Err(e) = self.go_back(entries, why) {
+                self.memory.suspensions.put_back(Passed { table, after });
+                self.cannot_store(&e);
+                return false;
+            }
+            went_back = true;
+        }
         for action in resume {
             if let Some(writer) = action.lost_after {
                 let entries = rewind::before(self.memory.history.entries(), &action.table, writer);
