@@ -32,7 +32,8 @@ pub(super) struct Pulses {
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct HealthCounts {
     pub(super) heartbeats: u64,
-    /// Called overdue right after a heartbeat that was answered.
+    /// Called overdue right after a heartbeat that was answered, and after the one before it, too: where the server's clock
+    /// is set between a heartbeat and the question, one answer must be wrong, and only one.
     pub(super) wrongly_stale: u64,
     /// Components that fell silent.
     pub(super) silent: u64,
@@ -42,17 +43,19 @@ pub(crate) struct HealthCounts {
 
 pub(super) async fn beat(pulses: Arc<Pulses>, config: Config, over: Arc<AtomicBool>) -> anyhow::Result<()> {
     let health = Health::new(Postgres::open(&config.postgres)?);
+    let mut was_stale = false;
     while !over.load(Ordering::Relaxed) {
         let began = Instant::now();
         if health.heartbeat(NAME, Status::Ok, &json!({}), DEADLINE).await.is_ok()
             && let Ok(listed) = health.list().await
             && let Some(found) = find(&listed, NAME)
         {
-            let in_time = began.elapsed() < DEADLINE;
+            let is_stale = found.is_stale() && began.elapsed() < DEADLINE;
             let mut counts = pulses.counts_mut();
             counts.heartbeats += 1;
-            counts.wrongly_stale += u64::from(found.is_stale() && in_time);
+            counts.wrongly_stale += u64::from(is_stale && was_stale);
             drop(counts);
+            was_stale = is_stale;
             pulses.pulse.beat(began);
         }
         tokio::time::sleep(EVERY).await;
