@@ -363,6 +363,7 @@ impl Feed {
         self.look.running = self.parts.looks.try_send(ask).is_ok();
         if !self.look.running {
             self.memory.look_ended();
+            self.memory.look_failed();
         }
         self.look.at = Instant::now() + LOOK_LATE;
     }
@@ -378,7 +379,10 @@ impl Feed {
         self.memory.look_ended();
         let mut moved = false;
         match looked {
-            Err(e) => tracing::debug!(error = %e, "no look at the server's transactions"),
+            Err(e) => {
+                tracing::debug!(error = %e, "no look at the server's transactions");
+                self.memory.look_failed();
+            }
             Ok(looked) => {
                 if self.examine(&looked) {
                     moved = self.see(&looked);

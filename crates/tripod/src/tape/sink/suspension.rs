@@ -40,7 +40,7 @@ pub(super) struct Suspended {
     writer: Option<i64>,
     /// Where its writer stands.
     stopped_at: i64,
-    /// What is lost there was passed by this sink.
+    /// This sink has gone back and told the server to pass what is lost there, and nothing speaks against its having done so.
     passed: bool,
     /// The server's disk was full meanwhile. Its reason may not say so: "bulk update failed and will be rolled back".
     met_full_disk: bool,
@@ -85,6 +85,11 @@ impl Suspensions {
     /// By name.
     pub(super) fn tables(&self) -> impl Iterator<Item = (&str, &Suspended)> {
         self.tables.iter().map(|(name, table)| (name.as_str(), table))
+    }
+
+    /// What was to be resumed was not, or nobody knows: should a table go on all the same, others have passed its lost part.
+    pub(super) fn not_passed(&mut self) {
+        self.tables.values_mut().for_each(|entry| entry.passed = false);
     }
 
     /// What others have passed, by the looks so far; each is told once.
@@ -134,8 +139,10 @@ impl Suspensions {
                 if cause(&entry) == Cause::LostLog && !entry.passed {
                     self.passed.push(Passed { table: table.name.clone(), after: entry.stopped_at });
                 }
-                (entry.stopped_at, entry.passed) = (table.writer, false);
+                entry.stopped_at = table.writer;
             }
+            // It stands: a pass that was asked for has not helped, or was for the part before.
+            entry.passed = false;
             if disk_full {
                 entry.met_full_disk = true;
                 entry.tries = 0;
@@ -146,7 +153,7 @@ impl Suspensions {
                 entry.tries += 1;
                 entry.tried_at = now.1;
                 entry.writer = Some(table.writer);
-                entry.passed |= action.lost_after.is_some();
+                entry.passed = action.lost_after.is_some();
                 resume.push(action);
             }
             self.tables.insert(table.name.clone(), entry);
@@ -252,6 +259,20 @@ mod tests {
             assert_eq!(told(&mut all), [4], "after {seconds} s");
             all.looked([&on].into_iter(), false, at(5, start));
             assert_eq!(told(&mut all), [0; 0]);
+        }
+        // This sink's own pass did not come about, or left the table where it was, and somebody else's did.
+        for stands in [false, true] {
+            let mut all = Suspensions::default();
+            for second in [0, 2, 4] {
+                all.looked([&lost].into_iter(), false, at(second, start));
+            }
+            if stands {
+                all.looked([&lost].into_iter(), false, at(5, start));
+            } else {
+                all.not_passed();
+            }
+            all.looked([&on].into_iter(), false, at(6, start));
+            assert_eq!(told(&mut all), [4], "it stood: {stands}");
         }
         // Passed by somebody, and stopped once more further on before anybody looked.
         all.looked([&lost].into_iter(), false, at(0, start));

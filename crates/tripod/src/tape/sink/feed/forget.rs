@@ -1,9 +1,10 @@
 //! What a feed does about a server that forgot: keeps the history, judges each look, goes back.
 //!
 //! Constraints: nothing is sent between the look that raised a doubt and the verdict, nor while a lost part of a table's log
-//! is being passed: what is delivered again may go into that part, too, and would be passed with it. Going back puts cursor and counts
-//! back together, in one commit, so the ledger adds up before and after; it first cuts the history on the disk, so that a
-//! crash in between leads to going back once more and never to a history that promises too much.
+//! is being passed: what is delivered again may go into that part, too, and would be passed with it. What somebody else has
+//! passed is gone back behind as well. Going back puts cursor and counts back together, in one commit, so the ledger adds up
+//! before and after; it first cuts the history on the disk, so that a crash in between leads to going back once more and
+//! never to a history that promises too much.
 //!
 //! Operation: look → [`rewind::judge`] → whole: the next entry of the history; forgot: [`Feed::go_back`], and an entry
 //! that names the new run.
@@ -91,6 +92,11 @@ impl Memory {
         if self.passing == Passing::Asked {
             self.passing = Passing::No;
         }
+    }
+
+    /// The look has failed, and with it perhaps what it was to resume.
+    pub(super) fn look_failed(&mut self) {
+        self.suspensions.not_passed();
     }
 
     /// Whether what was counted as visible may be believed: a server that was put back while no sink ran has forgotten it.
@@ -233,6 +239,7 @@ impl Feed {
             let why = format!("somebody else passed a part of the log of table {table} behind transaction {after}");
             if let Err(e) = self.go_back(entries, why) {
                 self.memory.suspensions.put_back(Passed { table, after });
+                self.memory.suspensions.not_passed();
                 self.cannot_store(&e);
                 return false;
             }
@@ -243,6 +250,7 @@ impl Feed {
                 let entries = rewind::before(self.memory.history.entries(), &action.table, writer);
                 let why = format!("the log of table {} behind transaction {writer} cannot be read", action.table);
                 if let Err(e) = self.go_back(entries, why) {
+                    self.memory.suspensions.not_passed();
                     self.cannot_store(&e);
                     continue;
                 }
